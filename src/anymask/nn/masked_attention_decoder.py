@@ -66,8 +66,8 @@ class DecoderOutput:
     Attributes:
         states: L + 1 tensors (B, Q, D): the normed query states before layer 0 and after every
             layer. Heads (class, quality) read these.
-        masks: mask logits at stride 4, (B, Q, H, W); one entry per state when ``all_masks``
-            was asked for, otherwise only the last.
+        masks: mask logits; the last is (B, Q, H, W) at stride 4. When ``inner_features`` were
+            given there is one entry per state, the inner ones at the size of those features.
         hidden: (B, Q, D) the un-normed state after the last layer.
     """
 
@@ -116,7 +116,7 @@ class MaskedAttentionDecoder(nn.Module):
         *,
         self_visible: Tensor | None = None,
         given_masks: Tensor | None = None,
-        all_masks: bool = False,
+        inner_features: Tensor | None = None,
     ) -> DecoderOutput:
         """Run all layers.
 
@@ -127,8 +127,9 @@ class MaskedAttentionDecoder(nn.Module):
             self_visible: (1 or B, 1, Q, Q) bool, True = may attend; None = everything.
             given_masks: (B, E, H0, W0) float in [0, 1]: the last E queries attend to these masks
                 in every layer instead of to their own predictions (SegPrompt, section 3.3).
-            all_masks: also compute the full-resolution masks of the inner predictions, which
-                training needs and inference does not.
+            inner_features: (B, M, H', W'), the mask features (or a smaller copy) on which the
+                masks of the inner predictions are computed, which training needs. None skips
+                them.
         """
         memories, positions, small_features, given = [], [], [], []
         for index, level in enumerate(levels):
@@ -148,11 +149,9 @@ class MaskedAttentionDecoder(nn.Module):
             normed = self.norm(state)
             states.append(normed)
             which = index % len(levels)
-            if all_masks:
-                full = self.masks(normed, mask_features)
-                masks.append(full)
-                inside = resize(full.detach(), levels[which].shape[-2:]) >= 0
-            else:
+            if inner_features is not None:
+                masks.append(self.masks(normed, inner_features))
+            with torch.no_grad():
                 inside = self.masks(normed, small_features[which]) >= 0
             visible = inside.flatten(2)  # sigmoid >= 0.5 is logit >= 0
             if given_masks is not None:

@@ -14,7 +14,7 @@ from anymask.nn.attention import Attention, FeedForward
 
 def normalise(channels: int) -> nn.GroupNorm:
     """Group normalisation: independent of the batch, so data-parallel training stays exact."""
-    return nn.GroupNorm(min(8, channels // 8), channels)
+    return nn.GroupNorm(max(1, min(8, channels // 8)), channels)
 
 
 class ResidualBlock(nn.Module):
@@ -62,8 +62,8 @@ class PocketBackbone(nn.Module):
 
     def __init__(
         self,
-        widths: tuple[int, int, int, int] = (48, 96, 192, 256),
-        depths: tuple[int, int, int, int] = (1, 2, 4, 2),
+        widths: tuple[int, int, int, int] = (32, 64, 128, 256),
+        depths: tuple[int, int, int, int] = (2, 3, 4, 2),
         num_heads: int = 8,
     ) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.nn.pocket_backbone import ResidualBlock, normalise
+from anymask.nn.pocket_backbone import normalise
 
 
 class PyramidPixelDecoder(nn.Module):
@@ -27,10 +27,10 @@ class PyramidPixelDecoder(nn.Module):
     def __init__(self, in_channels: Sequence[int], dim: int, mask_dim: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in in_channels[1:])
-        self.refine = nn.ModuleList(ResidualBlock(dim) for _ in in_channels[1:3])
+        self.refine = nn.ModuleList(Refine(dim) for _ in in_channels[1:3])
         self.lateral_fine = nn.Conv2d(in_channels[0], mask_dim, 1)
         self.reduce = nn.Conv2d(dim, mask_dim, 1)
-        self.fine = ResidualBlock(mask_dim)
+        self.fine = Refine(mask_dim)
         self.norm = normalise(mask_dim)
         self.mask_projection = nn.Conv2d(mask_dim, mask_dim, 1)
 
@@ -47,6 +47,18 @@ class PyramidPixelDecoder(nn.Module):
         p8 = self.refine[0](c8 + enlarge(p16))
         p4 = self.fine(self.lateral_fine(features[0]) + enlarge(self.reduce(p8)))
         return self.mask_projection(torch.relu(self.norm(p4))), [p32, p16, p8]
+
+
+class Refine(nn.Module):
+    """A 3x3 convolution around a residual, after a sum of two scales: (B, C, h, w), same out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = normalise(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(torch.relu(self.norm(x)))  # type: ignore[no-any-return]
 
 
 def enlarge(x: Tensor) -> Tensor:

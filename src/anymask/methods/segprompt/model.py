@@ -1,0 +1,176 @@
+"""SegPrompt's class-agnostic model (paper, section 3.1; Mask2Former with one class).
+
+Shape legend: B pictures, N queries, D width, M mask width, K classes, (H, W) padded picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoBackbone, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from anymask.methods.segprompt.configuration import SegPromptConfig
+from anymask.methods.segprompt.dense_loss import DenseLoss
+from anymask.methods.segprompt.targets import Targets
+from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
+from anymask.nn.pixel_decoder import DeformablePixelDecoder
+from anymask.nn.pocket_backbone import PocketBackbone
+from anymask.nn.position import sine_features
+from anymask.nn.pyramid_decoder import PyramidPixelDecoder
+
+
+@dataclass
+class SegPromptOutput(ModelOutput):
+    """What the model answers.
+
+    Attributes:
+        loss: scalar, when targets were given.
+        class_logits: (B, N, K + 1); column 0 is "object" in a class-agnostic model, the last
+            column is "no object".
+        mask_logits: (B, N, H/4, W/4); a pixel belongs to the mask where the logit is positive.
+        quality_logits: (B, N); sigmoid = predicted IoU. None without a quality head.
+        loss_parts: named, unweighted parts of the loss, detached, for logging.
+    """
+
+    loss: Tensor | None = None
+    class_logits: Tensor | None = None
+    mask_logits: Tensor | None = None
+    quality_logits: Tensor | None = None
+    loss_parts: dict[str, Tensor] | None = None
+
+
+class GridQueries(nn.Module):
+    """A query per cell of a square grid; content = learned + the picture's feature at the point."""
+
+    def __init__(self, num_queries: int, dim: int) -> None:
+        super().__init__()
+        side = round(num_queries**0.5)
+        centres = (torch.arange(side) + 0.5) / side
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        points = torch.stack([x.flatten(), y.flatten()], -1)
+        self.register_buffer("points", points, persistent=False)
+        self.content = nn.Embedding(num_queries, dim)
+        self.from_picture = nn.Linear(dim, dim)
+        self.from_point = nn.Linear(dim, dim)
+
+    def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Finest decoder level (B, D, h, w) -> content (B, N, D) and position (B, N, D)."""
+        return self.at(self.points.to(level).expand(len(level), -1, -1), level)
+
+    def at(self, points: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The queries of N given points (B, N, 2), x then y in 0..1."""
+        sampled = nn.functional.grid_sample(
+            level, 2 * points[:, :, None] - 1, padding_mode="border", align_corners=False
+        )
+        content = self.from_picture(sampled[..., 0].transpose(1, 2)) + self.content.weight
+        angle = points * 2 * torch.pi
+        half = level.shape[1] // 2
+        code = torch.cat([sine_features(angle[..., i], half) for i in (1, 0)], -1)
+        return content, self.from_point(code)
+
+
+class LearnedQueries(nn.Module):
+    """Mask2Former's queries: learned content and position, equal for every picture."""
+
+    def __init__(self, num_queries: int, dim: int) -> None:
+        super().__init__()
+        self.content = nn.Embedding(num_queries, dim)
+        self.position = nn.Embedding(num_queries, dim)
+
+    def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Finest decoder level (B, D, h, w) -> content (B, N, D) and position (B, N, D)."""
+        shape = (len(level), -1, -1)
+        return self.content.weight.expand(shape), self.position.weight.expand(shape)
+
+
+class SegPromptModel(PreTrainedModel):
+    """Backbone -> pixel decoder -> masked-attention decoder -> class, mask and quality heads."""
+
+    config_class = SegPromptConfig
+    base_model_prefix = "segprompt"
+    main_input_name = "pixel_values"
+    _no_split_modules = ["MaskedAttentionLayer", "ResidualBlock"]  # noqa: RUF012
+
+    def __init__(self, config: SegPromptConfig) -> None:
+        super().__init__(config)
+        if config.backbone_config is None:
+            self.backbone: nn.Module = PocketBackbone(config.pocket_widths, config.pocket_depths)
+            channels = list(config.pocket_widths)
+        else:
+            self.backbone = AutoBackbone.from_config(config.backbone_config)
+            channels = list(self.backbone.channels)
+        if config.pixel_decoder == "deformable":
+            self.pixel_decoder: nn.Module = DeformablePixelDecoder(
+                channels,
+                config.hidden_dim,
+                config.mask_dim,
+                encoder_layers=config.encoder_layers,
+                heads=config.num_heads,
+                points=config.encoder_points,
+                ffn_dim=config.encoder_ffn_dim,
+            )
+        else:
+            self.pixel_decoder = PyramidPixelDecoder(channels, config.hidden_dim, config.mask_dim)
+        make_queries = GridQueries if config.queries == "grid" else LearnedQueries
+        self.queries = make_queries(config.num_queries, config.hidden_dim)
+        self.decoder = MaskedAttentionDecoder(
+            config.hidden_dim,
+            config.num_heads,
+            config.decoder_ffn_dim,
+            config.decoder_layers,
+            config.mask_dim,
+        )
+        self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
+        self.quality_head = nn.Linear(config.hidden_dim, 1) if config.quality_head else None
+        self.criterion = DenseLoss(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Queries start at N(0, 1) as in Mask2Former; every other part keeps its own initialiser,
+        # which the transformers default would overwrite.
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)
+        elif module is self.class_head and self.config.num_classes == 1:
+            nn.init.zeros_(module.bias)
+
+    def encode(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, 3, H, W) -> mask features (B, M, H/4, W/4), levels (B, D, h, w) coarsest first."""
+        features = self.backbone(pixel_values)
+        maps = features if isinstance(features, list) else list(features.feature_maps)
+        mask_features, levels = self.pixel_decoder(maps)
+        return mask_features, list(levels)
+
+    def forward(
+        self, pixel_values: Tensor, targets: list[Targets] | None = None, **_: Any
+    ) -> SegPromptOutput:
+        """Find the objects of a batch of pictures.
+
+        Args:
+            pixel_values: (B, 3, H, W) float, normalised, sides multiples of 32.
+            targets: per picture its :class:`~anymask.methods.segprompt.targets.Targets`; with them
+                the loss is computed as well.
+        """
+        mask_features, levels = self.encode(pixel_values)
+        content, position = self.queries(levels[-1])
+        inner = None
+        if targets is not None:
+            # The dense loss compares inner predictions at stride 8: a quarter of the work.
+            dense = self.config.dense_loss
+            inner = nn.functional.avg_pool2d(mask_features, 2) if dense else mask_features
+        decoded = self.decoder(content, position, levels, mask_features, inner_features=inner)
+        final = decoded.states[-1]
+        output = SegPromptOutput(
+            class_logits=self.class_head(final),
+            mask_logits=decoded.masks[-1],
+            quality_logits=None if self.quality_head is None else self.quality_head(final)[..., 0],
+        )
+        if targets is not None:
+            class_logits = [self.class_head(state) for state in decoded.states]
+            output.loss, output.loss_parts = self.criterion(
+                class_logits, decoded.masks, output.quality_logits, targets
+            )
+        return output

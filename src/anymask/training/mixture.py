@@ -1,0 +1,159 @@
+"""Training samples drawn from several sources, each a pure function of its number.
+
+Sample i of a run is the same picture with the same augmentation whichever process draws it and
+however often a run was interrupted: that is what makes resuming in the middle exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from anymask.data.augmentation import (
+    Sample,
+    color_jitter,
+    copy_paste,
+    drop_small,
+    large_scale_jitter,
+)
+from anymask.data.coco import CocoDataset
+from anymask.image import read_image
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of a mixture.
+
+    Attributes:
+        annotations: COCO-style instances file.
+        images: folder that its ``file_name`` entries are relative to.
+        weight: share of the samples drawn from it.
+        exhaustive: everything in its pictures is labelled (a partition of the picture). Otherwise
+            only the labelled masks are known, and the rest is not a negative.
+        image_ids: the pictures to train on; None = all.
+        donor: its objects may be pasted onto other pictures.
+    """
+
+    annotations: Path
+    images: Path
+    weight: float = 1.0
+    exhaustive: bool = False
+    image_ids: frozenset[int] | None = None
+    donor: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: so many samples at this picture size (a multiple of 32)."""
+
+    samples: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a picture becomes a training sample.
+
+    Attributes:
+        scale: range of the large-scale jitter, relative to the canvas.
+        anchor: where a smaller picture lies on the canvas, ``"corner"`` or ``"anywhere"``.
+        color: strength of the colour jitter; 0 switches it off.
+        copy_paste: probability of pasting objects of a donor source.
+        min_area: masks with fewer pixels after augmentation are dropped.
+    """
+
+    scale: tuple[float, float] = (0.1, 2.0)
+    anchor: str = "corner"
+    color: float = 0.0
+    copy_paste: float = 0.0
+    min_area: int = 1
+
+
+@dataclass
+class Mixture(Dataset[dict[str, Any]]):
+    """A map-style data set whose length is the run's length.
+
+    Attributes:
+        sources: where pictures come from.
+        phases: sizes, one after the other.
+        augmentation: applied to every sample.
+        seed: another seed is another run.
+    """
+
+    sources: Sequence[Source]
+    phases: Sequence[Phase]
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._data = [CocoDataset.read(s.annotations, s.images) for s in self.sources]
+        self._ids = [
+            [i for i in data.image_ids if source.image_ids is None or i in source.image_ids]
+            for data, source in zip(self._data, self.sources, strict=True)
+        ]
+        weights = np.array([s.weight for s in self.sources], float)
+        self._share = weights / weights.sum()
+        donors = [s.weight if s.donor else 0.0 for s in self.sources]
+        self._donors = np.array(donors) / sum(donors) if sum(donors) else None
+
+    def __len__(self) -> int:
+        return sum(phase.samples for phase in self.phases)
+
+    def size_of(self, index: int) -> int:
+        """Picture size of sample ``index``."""
+        for phase in self.phases:
+            if index < phase.samples:
+                return phase.size
+            index -= phase.samples
+        raise IndexError(index)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """``image`` (S, S, 3) uint8, ``masks``, ``labels``, ``labelled`` and ``seed`` as tensors."""
+        size = self.size_of(index)
+        rng = np.random.default_rng((self.seed, index))
+        how = self.augmentation
+        sample = self._draw(rng, self._share, size)
+        if self._donors is not None and rng.random() < how.copy_paste:
+            sample = copy_paste(sample, self._draw(rng, self._donors, size), rng)
+        if how.color:
+            sample = color_jitter(sample, rng, how.color)
+        sample = drop_small(sample, how.min_area)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
+            "masks": torch.from_numpy(np.ascontiguousarray(sample.masks)).to(torch.uint8),
+            "labels": torch.from_numpy(sample.labels),
+            "labelled": torch.from_numpy(np.ascontiguousarray(sample.labelled)),
+            "seed": int(rng.integers(2**31)),
+        }
+
+    def _draw(self, rng: np.random.Generator, share: NDArray[np.float64], size: int) -> Sample:
+        which = int(rng.choice(len(share), p=share))
+        image_id = self._ids[which][int(rng.integers(len(self._ids[which])))]
+        sample = self._load(which, image_id)
+        return large_scale_jitter(
+            sample, size, rng, self.augmentation.scale, anchor=self.augmentation.anchor
+        )
+
+    def _load(self, which: int, image_id: int) -> Sample:
+        data = self._data[which]
+        pixels = _pixels(data.image_path(image_id))
+        segments = data.segments(image_id, crowd=False)
+        masks = segments.masks
+        if self.sources[which].exhaustive:
+            labelled = np.ones(pixels.shape[:2], bool)
+        else:
+            labelled = masks.any(0)
+        return Sample(pixels, masks, np.zeros(len(masks), np.int64), labelled)
+
+
+@lru_cache(maxsize=4096)
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    return read_image(path).pixels

@@ -1,0 +1,82 @@
+"""The bundled checkpoint ``segprompt-pocket``: class-agnostic masks from 1,800 photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from anymask.methods.segprompt.collate import Collate
+from anymask.methods.segprompt.configuration import SegPromptConfig
+from anymask.methods.segprompt.model import SegPromptModel
+from anymask.training.mixture import Augmentation, Mixture, Phase, Source
+from anymask.training.recipe import Recipe
+
+# Shares of the samples. BSDS500 is the only source whose pictures are labelled everywhere.
+WEIGHTS = {"coco": 0.42, "bsds500": 0.26, "clothing": 0.13, "facade": 0.11, "camvid": 0.08}
+
+
+def is_held_out(source: str, record: dict[str, object], position: int) -> bool:
+    """Whether a picture is kept for evaluation.
+
+    COCO val2017 and the BSDS500 test split are; of the sources without a split of their own every
+    tenth picture in order of file names.
+    """
+    if source == "coco":
+        return record["coco_split"] == "val2017"
+    if source == "bsds500":
+        return record["orig_split"] == "test"
+    return position % 10 == 0
+
+
+def held_out_ids(annotations: Path) -> tuple[frozenset[int], frozenset[int]]:
+    """Image ids of a source file ``<source>.json``: (for training, held out)."""
+    source = annotations.stem
+    records = sorted(
+        json.loads(annotations.read_text(encoding="utf-8"))["images"], key=lambda r: r["file_name"]
+    )
+    held = {r["id"] for k, r in enumerate(records) if is_held_out(source, r, k)}
+    return frozenset(r["id"] for r in records) - held, frozenset(held)
+
+
+def segprompt_pocket(photos: Path, samples: int = 72_000, seed: int = 0) -> Recipe:
+    """The recipe.
+
+    Args:
+        photos: folder with ``<source>.json`` and the pictures beside them.
+        samples: length of the run; sizes grow from 128 to 256 px on the way.
+        seed: of weights and samples.
+    """
+    batch = 24
+    sources = [
+        Source(
+            photos / f"{name}.json",
+            photos,
+            weight=weight,
+            exhaustive=name == "bsds500",
+            image_ids=held_out_ids(photos / f"{name}.json")[0],
+            donor=name == "coco",
+        )
+        for name, weight in WEIGHTS.items()
+    ]
+    shares = {128: 0.45, 192: 0.3, 256: 0.25}
+    phases = [Phase(round(samples * s / batch) * batch, size) for size, s in shares.items()]
+    augmentation = Augmentation(
+        scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
+    )
+    config = SegPromptConfig.pocket()
+    return Recipe(
+        name="segprompt-pocket",
+        model=lambda: SegPromptModel(config),
+        data=lambda: Mixture(sources, phases, augmentation, seed=seed),
+        collate=Collate(config),
+        batch_size=batch,
+        optimizer="muon",
+        lr=2e-3,
+        others_lr=1e-3,
+        warmup=100,
+        decay="linear",
+        decay_share=0.6,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )
