@@ -1,1 +1,1 @@
-"""methods"""
+"""One folder, one paper."""

@@ -1,1 +1,1 @@
-"""training"""
+"""One training set-up for every method."""

@@ -1,1 +1,1 @@
-"""training/recipes"""
+"""Runs. A recipe is a Python function that returns a :class:`anymask.training.recipe.Recipe`."""

@@ -1,0 +1,99 @@
+"""The class-agnostic discoverer: a picture in, ranked proposals out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from anymask.image import Image
+from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
+from anymask.methods.segprompt.processing import SegPromptImageProcessor, padded, proposals
+from anymask.nn.device import pick_device
+from anymask.segments import Segments
+
+
+class SegPromptDiscoverer:
+    """Finds the objects of pictures with a :class:`SegPromptModel`.
+
+    Args:
+        model: the model; it is moved to ``device`` and set to evaluation.
+        processor: prepares pictures; None = the one the model's configuration describes.
+        device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
+        nms_iou: drop a proposal whose mask IoU with a better one exceeds this; None = as the
+            model's configuration says (the paper: no suppression).
+    """
+
+    def __init__(
+        self,
+        model: SegPromptModel,
+        processor: SegPromptImageProcessor | None = None,
+        device: str | torch.device = "auto",
+        nms_iou: float | None = None,
+    ) -> None:
+        self.device = pick_device(device)
+        self.model = model.to(self.device).eval()
+        self.processor = processor or SegPromptImageProcessor.for_config(model.config)
+        self.nms_iou = model.config.nms_iou if nms_iou is None else nms_iou
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_id: str | Path, device: str | torch.device = "auto", **kwargs: object
+    ) -> SegPromptDiscoverer:
+        """Load a model saved with ``save_pretrained``; keyword arguments go to ``from_pretrained``."""
+        return cls(SegPromptModel.from_pretrained(folder_or_id, **kwargs), device=device)
+
+    def __call__(
+        self, image: Image, *, min_score: float = 0.0, max_segments: int = 100
+    ) -> Segments:
+        """Unlabelled segments of one picture, best first; scores in 0..1."""
+        return self.discover_batch([image], min_score=min_score, max_segments=max_segments)[0]
+
+    def discover_batch(
+        self, images: Sequence[Image], *, min_score: float = 0.0, max_segments: int = 100
+    ) -> list[Segments]:
+        """Segments of several pictures of any sizes.
+
+        Pictures share a batch only when they need the same padding, so the answer for a picture
+        never depends on its neighbours.
+        """
+        scaled = [self.processor.scale(image) for image in images]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, pixels in enumerate(scaled):
+            groups[padded(pixels.shape[1]), padded(pixels.shape[2])].append(index)
+        answers: dict[int, Segments] = {}
+        for (height, width), members in groups.items():
+            batch = torch.zeros(len(members), 3, height, width)
+            for slot, index in zip(batch, members, strict=True):
+                pixels = scaled[index]
+                slot[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+            output = self.forward(batch)
+            assert output.class_logits is not None and output.mask_logits is not None
+            for slot_index, index in enumerate(members):
+                quality = output.quality_logits
+                answers[index] = proposals(
+                    output.class_logits[slot_index],
+                    output.mask_logits[slot_index],
+                    None if quality is None else quality[slot_index],
+                    scaled_size=(scaled[index].shape[1], scaled[index].shape[2]),
+                    original_size=images[index].size,
+                    min_score=min_score,
+                    max_segments=max_segments,
+                    nms_iou=self.nms_iou,
+                )
+        return [answers[index] for index in range(len(images))]
+
+    @torch.inference_mode()
+    def forward(self, pixel_values: torch.Tensor) -> SegPromptOutput:
+        """The model's output for a prepared batch (B, 3, H, W)."""
+        with self._precision():
+            return self.model(pixel_values.to(self.device))  # type: ignore[no-any-return]
+
+    def _precision(self) -> AbstractContextManager[object]:
+        # bf16 pays where there are matrix units for it; on other processors it is slower.
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
