@@ -145,8 +145,8 @@ class Mixture(Dataset[dict[str, Any]]):
     def _load(self, which: int, image_id: int) -> Sample:
         data = self._data[which]
         pixels = _pixels(data.image_path(image_id))
-        segments = data.segments(image_id, crowd=False)
-        masks = segments.masks
+        segments = data.annotations_of(image_id)
+        masks = segments[~segments.crowd].masks
         if self.sources[which].exhaustive:
             labelled = np.ones(pixels.shape[:2], bool)
         else:

@@ -1,0 +1,66 @@
+"""Runs a tiny training in float64; started by ``test_data_parallel.py``, alone or by torchrun.
+
+Usage: data_parallel_run.py OUT LOSS OPTIMIZER ANNOTATIONS IMAGES
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
+from anymask.methods.segprompt.collate import Collate
+from anymask.training.mixture import Augmentation, Mixture, Phase, Source
+from anymask.training.recipe import Recipe, train
+
+
+def tiny_config(dense: bool) -> SegPromptConfig:
+    return SegPromptConfig.pocket(
+        pocket_widths=(8, 16, 16, 32),
+        pocket_depths=(1, 1, 1, 1),
+        hidden_dim=32,
+        mask_dim=16,
+        num_heads=4,
+        decoder_layers=2,
+        decoder_ffn_dim=32,
+        num_queries=16,
+        dense_loss=dense,
+        federated=dense,
+        quality_head=dense,
+        num_points=64,
+    )
+
+
+def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> None:
+    torch.set_num_threads(1)
+    config = tiny_config(loss == "dense")
+    collate = Collate(config)
+
+    def collate_double(samples):
+        batch = collate(samples)
+        return {**batch, "pixel_values": batch["pixel_values"].double()}
+
+    recipe = Recipe(
+        name="tiny",
+        model=lambda: SegPromptModel(config).double(),
+        data=lambda: Mixture(
+            [Source(Path(annotations), Path(images))],
+            [Phase(12, 64)],
+            Augmentation(scale=(0.8, 1.2), anchor="anywhere"),
+        ),
+        collate=collate_double,
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-2,
+        others_lr=1e-2,
+        warmup=0,
+        clip=0.0,
+        average=0.5,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
