@@ -1,0 +1,79 @@
+"""Open-world image segmentation: discover, name, match, find and measure.
+
+    import anymask
+
+    segments = anymask.discover("photo.jpg")
+    segments.plot("photo.jpg").save("photo.overlay.jpg")
+
+Importing this package loads nothing: each public name brings its module along when it is first
+used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from anymask.version import __version__
+
+if TYPE_CHECKING:
+    from anymask.draw import annotate
+    from anymask.errors import (
+        AnymaskError,
+        CheckpointError,
+        DataError,
+        ImageError,
+        InputError,
+        MissingExtraError,
+        PartialFailure,
+        SegmentsError,
+        VocabularyError,
+    )
+    from anymask.image import Image, read_image
+    from anymask.report import Report
+    from anymask.segments import Segments
+    from anymask.verbs import discover
+    from anymask.vocabulary import Vocabulary
+
+__all__ = [
+    "AnymaskError",
+    "CheckpointError",
+    "DataError",
+    "Image",
+    "ImageError",
+    "InputError",
+    "MissingExtraError",
+    "PartialFailure",
+    "Report",
+    "Segments",
+    "SegmentsError",
+    "Vocabulary",
+    "VocabularyError",
+    "__version__",
+    "annotate",
+    "discover",
+    "read_image",
+]
+
+_MODULES = {
+    "Image": "image",
+    "Report": "report",
+    "Segments": "segments",
+    "Vocabulary": "vocabulary",
+    "annotate": "draw",
+    "discover": "verbs",
+    "read_image": "image",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # A plain name from here on: the second use does not come by again.
+    if name not in __all__:
+        raise AttributeError(f"module 'anymask' has no attribute {name!r}")
+    module = importlib.import_module(f"anymask.{_MODULES.get(name, 'errors')}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

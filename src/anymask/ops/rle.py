@@ -59,20 +59,6 @@ def encode(mask: ArrayLike) -> RLE:
     return {"size": [int(array.shape[0]), int(array.shape[1])], "counts": result["counts"]}
 
 
-def encode_window(window: ArrayLike, size: Size, top: int, left: int) -> RLE:
-    """Encode a mask known inside a window; outside it is empty.
-
-    Args:
-        window: (h, w), as in :func:`encode`.
-        size: (H, W) of the picture.
-        top, left: the window's first pixel in the picture; parts outside are cut off.
-
-    Raises:
-        SegmentsError: as :func:`encode`.
-    """
-    return place(encode(window), size, top, left)
-
-
 def decode(rle: RLE) -> NDArray[np.bool_]:
     """Decode one mask to (H, W) bool (laid out in memory by columns).
 

@@ -1,1 +1,1 @@
-"""data/formats"""
+"""Writers of results, each of which leaves either a whole file or none."""
