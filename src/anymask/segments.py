@@ -223,18 +223,13 @@ class Segments:
         Raises:
             SegmentsError: the array is not (H, W) of whole numbers.
         """
-        values = np.asarray(label_map)
-        if values.ndim != 2 or not (
-            np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_
-        ):
-            raise SegmentsError(
-                f"a label map is (H, W) of whole numbers, not {values.shape} {values.dtype}."
-            )
+        values = np.asarray(_to_numpy(label_map))
+        found = rle_ops.encode_label_map(values)
         dropped = set(ignore)
-        present = [int(value) for value in np.unique(values) if int(value) not in dropped]
-        return cls.from_masks(
-            (values == value for value in present),
-            size=(int(values.shape[0]), int(values.shape[1])),
+        present = [value for value in found if value not in dropped]
+        return cls(
+            (int(values.shape[0]), int(values.shape[1])),
+            [found[value] for value in present],
             ids=present,
             labels=[names.get(value) for value in present] if names is not None else None,
         )

@@ -104,6 +104,38 @@ def _expand(counts: NDArray[np.int64], first_value: bool) -> NDArray[np.bool_]:
     return np.repeat(values, counts)
 
 
+def encode_label_map(values: NDArray[Any]) -> dict[int, RLE]:
+    """Encode the mask of every value of an id picture, in one pass over its pixels.
+
+    Args:
+        values: (H, W) of whole numbers.
+
+    Returns:
+        value -> mask, in ascending order of the values.
+
+    Raises:
+        SegmentsError: the array is not (H, W) of whole numbers, or empty.
+    """
+    whole = np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_
+    if values.ndim != 2 or values.size == 0 or not whole:
+        raise SegmentsError(
+            f"a label map is (H, W) of whole numbers, not {values.shape} {values.dtype}."
+        )
+    height, width = values.shape
+    columns = values.T.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(columns[1:] != columns[:-1]) + 1])
+    ends = np.append(starts[1:], values.size)
+    order = np.argsort(columns[starts], kind="stable")
+    present, firsts = np.unique(columns[starts][order], return_index=True)
+    masks: dict[int, RLE] = {}
+    for value, rows in zip(present, np.split(order, firsts[1:])):
+        edges = np.empty(2 * len(rows) + 2, np.int64)
+        edges[0], edges[-1] = 0, values.size
+        edges[1:-1:2], edges[2:-1:2] = starts[rows], ends[rows]
+        masks[int(value)] = _compress(_merge_empty_runs(np.diff(edges)), (height, width))
+    return masks
+
+
 # ------------------------------------------------------------------------------- run lengths
 
 
