@@ -32,6 +32,9 @@ class SegPromptConfig(PreTrainedConfig):
         objects_per_query_group: in the inner predictions every object may be matched with this
             many queries, which speeds learning up (Jia et al. 2023, "DETRs with Hybrid
             Matching"). 1 is plain Mask2Former.
+        views: at test time, the passes over a picture: each is a scale relative to the test-time
+            size, mirrored when negative. The first sets the size of the masks. More than one pass
+            finds more small objects and needs ``nms_iou``.
         nms_iou: at test time, drop a proposal whose mask IoU with a better one exceeds this; None
             keeps all (the paper).
         min_score: the lowest score worth showing to people, used when they name none.
@@ -71,6 +74,7 @@ class SegPromptConfig(PreTrainedConfig):
     importance_sample_ratio: float = 0.75
     federated: bool = False
     objects_per_query_group: int = 1
+    views: tuple[float, ...] = (1.0,)
     nms_iou: float | None = None
     min_score: float = 0.0
     image_short_side: int | None = 800

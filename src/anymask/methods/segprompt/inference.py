@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from anymask.image import Image
 from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
@@ -60,11 +62,28 @@ class SegPromptDiscoverer:
         Pictures share a batch only when they need the same padding, so the answer for a picture
         never depends on its neighbours.
         """
-        scaled = [self.processor.scale(image) for image in images]
+        views = [self._look(images, view) for view in self.model.config.views]
+        return [
+            proposals(
+                *merge_views(seen),
+                scaled_size=seen[0].scaled_size,
+                original_size=image.size,
+                min_score=min_score,
+                max_segments=max_segments,
+                nms_iou=self.nms_iou,
+            )
+            for image, *seen in zip(images, *views, strict=True)
+        ]
+
+    def _look(self, images: Sequence[Image], view: float) -> list[View]:
+        """One pass over all pictures, scaled by ``|view|`` and mirrored when it is negative."""
+        scaled = [self.processor.scale(image, abs(view)) for image in images]
+        if view < 0:
+            scaled = [pixels.flip(-1) for pixels in scaled]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, pixels in enumerate(scaled):
             groups[padded(pixels.shape[1]), padded(pixels.shape[2])].append(index)
-        answers: dict[int, Segments] = {}
+        seen: dict[int, View] = {}
         for (height, width), members in groups.items():
             batch = torch.zeros(len(members), 3, height, width)
             for slot, index in zip(batch, members, strict=True):
@@ -74,17 +93,14 @@ class SegPromptDiscoverer:
             assert output.class_logits is not None and output.mask_logits is not None
             for slot_index, index in enumerate(members):
                 quality = output.quality_logits
-                answers[index] = proposals(
+                seen[index] = View(
                     output.class_logits[slot_index],
-                    output.mask_logits[slot_index],
+                    output.mask_logits[slot_index].float(),
                     None if quality is None else quality[slot_index],
-                    scaled_size=(scaled[index].shape[1], scaled[index].shape[2]),
-                    original_size=images[index].size,
-                    min_score=min_score,
-                    max_segments=max_segments,
-                    nms_iou=self.nms_iou,
+                    (scaled[index].shape[1], scaled[index].shape[2]),
+                    mirrored=view < 0,
                 )
-        return [answers[index] for index in range(len(images))]
+        return [seen[index] for index in range(len(images))]
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> SegPromptOutput:
@@ -97,3 +113,46 @@ class SegPromptDiscoverer:
         if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()
+
+
+@dataclass(frozen=True)
+class View:
+    """What one pass says about one picture; masks (N, h, w) at stride 4 of the padded input."""
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    quality_logits: Tensor | None
+    scaled_size: tuple[int, int]
+    mirrored: bool = False
+
+
+def merge_views(views: Sequence[View]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Proposals of several passes over one picture, on the mask grid of the first.
+
+    Returns:
+        Class logits (M, K + 1), mask logits (M, h, w) and quality logits (M,) or None, where M is
+        the number of proposals of all passes.
+    """
+    first = views[0]
+    height, width = first.mask_logits.shape[-2:]
+    masks = [first.mask_logits]
+    for view in views[1:]:
+        # Centres of the first grid's cells, as shares of the picture's sides ...
+        y = (torch.arange(height, device=view.mask_logits.device) + 0.5) * 4 / first.scaled_size[0]
+        x = (torch.arange(width, device=view.mask_logits.device) + 0.5) * 4 / first.scaled_size[1]
+        if view.mirrored:
+            x = 1 - x
+        # ... and their places on the other grid, from -1 to 1 over its padded input.
+        y = y * view.scaled_size[0] / (4 * view.mask_logits.shape[-2]) * 2 - 1
+        x = x * view.scaled_size[1] / (4 * view.mask_logits.shape[-1]) * 2 - 1
+        grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)[None]
+        moved = nn.functional.grid_sample(
+            view.mask_logits[None], grid, padding_mode="border", align_corners=False
+        )
+        masks.append(moved[0])
+    qualities = [view.quality_logits for view in views if view.quality_logits is not None]
+    return (
+        torch.cat([view.class_logits for view in views]),
+        torch.cat(masks),
+        torch.cat(qualities) if qualities else None,
+    )

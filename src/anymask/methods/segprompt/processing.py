@@ -96,9 +96,9 @@ class SegPromptImageProcessor(BaseImageProcessor):
             factor = min(factor, self.short_side / min(height, width))
         return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
-    def scale(self, image: Image) -> Tensor:
-        """A picture -> (3, h, w) float32, scaled and normalised."""
-        height, width = self.scaled_size(*image.size)
+    def scale(self, image: Image, factor: float = 1.0) -> Tensor:
+        """A picture -> (3, h, w) float32, scaled (times ``factor``) and normalised."""
+        height, width = (max(1, round(s * factor)) for s in self.scaled_size(*image.size))
         picture = PIL.Image.fromarray(image.pixels)
         # Shrinking a huge picture in two steps costs a tenth of the memory and looks the same.
         picture = picture.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=3.0)
