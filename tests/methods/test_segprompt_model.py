@@ -52,10 +52,14 @@ def test_saved_model_is_found_by_the_auto_classes(model: SegPromptModel, tmp_pat
     }
     for name, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, atol=0, rtol=0, msg=name)
+    pixels = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        one, two = model(pixels), loaded.eval()(pixels)
+    torch.testing.assert_close(two.mask_logits, one.mask_logits, atol=0, rtol=0)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     assert isinstance(processor, SegPromptImageProcessor)
     assert processor.long_side == 96
-    assert processor.short_side is None
+    assert processor.short_side == 0
     half = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
 
@@ -151,7 +155,7 @@ def test_scaled_size_follows_the_short_side_up_to_the_long_one() -> None:
     paper = SegPromptImageProcessor(800, 1333)
     assert paper.scaled_size(480, 640) == (800, 1067)
     assert paper.scaled_size(300, 1200) == (333, 1333)
-    pocket = SegPromptImageProcessor(None, 320)
+    pocket = SegPromptImageProcessor(0, 320)
     assert pocket.scaled_size(480, 640) == (240, 320)
     assert pocket.scaled_size(1, 20000) == (1, 320)
 

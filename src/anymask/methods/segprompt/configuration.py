@@ -40,7 +40,7 @@ class SegPromptConfig(PreTrainedConfig):
         min_score: the lowest score worth showing to people, used when they name none.
         image_short_side, image_long_side: test-time size in pixels: the picture is scaled so that
             its short side has the first length, unless its long side would exceed the second.
-            ``image_short_side=None`` scales by the long side alone.
+            ``image_short_side=0`` scales by the long side alone.
         image_mean, image_std: of RGB values 0..255.
     """
 
@@ -77,7 +77,7 @@ class SegPromptConfig(PreTrainedConfig):
     views: tuple[float, ...] = (1.0,)
     nms_iou: float | None = None
     min_score: float = 0.0
-    image_short_side: int | None = 800
+    image_short_side: int = 800
     image_long_side: int = 1333
     image_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     image_std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -127,7 +127,7 @@ class SegPromptConfig(PreTrainedConfig):
             "federated": True,
             "objects_per_query_group": 3,
             "nms_iou": 0.7,
-            "image_short_side": None,
+            "image_short_side": 0,
             "image_long_side": 320,
         }
         return cls(**{**settings, **changes})

@@ -48,18 +48,17 @@ class GridQueries(nn.Module):
 
     def __init__(self, num_queries: int, dim: int) -> None:
         super().__init__()
-        side = round(num_queries**0.5)
-        centres = (torch.arange(side) + 0.5) / side
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
-        points = torch.stack([x.flatten(), y.flatten()], -1)
-        self.register_buffer("points", points, persistent=False)
+        self.side = round(num_queries**0.5)
         self.content = nn.Embedding(num_queries, dim)
         self.from_picture = nn.Linear(dim, dim)
         self.from_point = nn.Linear(dim, dim)
 
     def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Finest decoder level (B, D, h, w) -> content (B, N, D) and position (B, N, D)."""
-        return self.at(self.points.to(level).expand(len(level), -1, -1), level)
+        centres = (torch.arange(self.side, device=level.device) + 0.5) / self.side
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        points = torch.stack([x.flatten(), y.flatten()], -1).to(level)
+        return self.at(points.expand(len(level), -1, -1), level)
 
     def at(self, points: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The queries of N given points (B, N, 2), x then y in 0..1."""

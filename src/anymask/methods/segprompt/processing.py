@@ -36,7 +36,7 @@ class SegPromptImageProcessor(BaseImageProcessor):
 
     Args:
         short_side, long_side: the picture is scaled so that its short side has the first length
-            (pixels), unless its long side would exceed the second; ``short_side=None`` scales by
+            (pixels), unless its long side would exceed the second; ``short_side=0`` scales by
             the long side alone.
         image_mean, image_std: of RGB values 0..255.
     """
@@ -45,7 +45,7 @@ class SegPromptImageProcessor(BaseImageProcessor):
 
     def __init__(
         self,
-        short_side: int | None = 800,
+        short_side: int = 800,
         long_side: int = 1333,
         image_mean: Sequence[float] = (123.675, 116.28, 103.53),
         image_std: Sequence[float] = (58.395, 57.12, 57.375),
@@ -92,7 +92,7 @@ class SegPromptImageProcessor(BaseImageProcessor):
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels after scaling; never below 1."""
         factor = self.long_side / max(height, width)
-        if self.short_side is not None:
+        if self.short_side:
             factor = min(factor, self.short_side / min(height, width))
         return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
