@@ -1,6 +1,7 @@
-"""Mask2Former's pixel decoder: deformable attention over three levels, then one pyramid step.
+"""The multi-scale deformable pixel decoder of Mask2Former (Cheng et al. 2022, section 3.2.2).
 
-Source: Mask2Former (Cheng et al. 2022, section 3.2.1), built as the official code builds it.
+Shape legend: B pictures, D width, M mask width, S cells of the three coarse levels together,
+(H, W) the padded picture.
 """
 
 from __future__ import annotations
@@ -11,113 +12,137 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.nn.deformable_attention import DeformableAttention
+from anymask.nn.attention import FeedForward
+from anymask.nn.deformable_attention import DeformableAttention, own_places
 from anymask.nn.position import sine_position
 
-GROUPS = 32  # of the group normalisations
+GROUPS = 32  # of every group normalisation
 
 
 class DeformableEncoderLayer(nn.Module):
-    """Deformable self-attention and feed-forward, post-norm."""
+    """Deformable self-attention over all cells of all levels, then feed-forward; post-norm."""
 
-    def __init__(self, dim: int, heads: int, levels: int, points: int, ffn_dim: int) -> None:
+    def __init__(self, dim: int, num_heads: int, num_points: int, ffn_dim: int) -> None:
         super().__init__()
-        self.self_attn = DeformableAttention(dim, heads, levels, points)
-        self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
-        self.norm2 = nn.LayerNorm(dim)
+        self.self_attn = DeformableAttention(dim, num_heads, num_levels=3, num_points=num_points)
+        self.self_attn_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim)
+        self.ffn_norm = nn.LayerNorm(dim)
 
     def forward(
-        self, state: Tensor, position: Tensor, points: Tensor, shapes: Sequence[tuple[int, int]]
+        self, cells: Tensor, position: Tensor, places: Tensor, shapes: Sequence[tuple[int, int]]
     ) -> Tensor:
-        """(B, S, D) -> (B, S, D); see :class:`DeformableAttention`."""
-        state = self.norm1(state + self.self_attn(state, position, points, shapes))
-        return self.norm2(  # type: ignore[no-any-return]
-            state + self.linear2(torch.relu(self.linear1(state)))
-        )
+        """(B, S, D) and (1, S, D) -> (B, S, D); ``places`` as of ``own_places``."""
+        attended = self.self_attn(cells + position, cells, places, shapes)
+        cells = self.self_attn_norm(cells + attended)
+        out: Tensor = self.ffn_norm(cells + self.ffn(cells))
+        return out
 
 
 class DeformablePixelDecoder(nn.Module):
-    """Multi-scale deformable pixel decoder.
+    """Lets the three coarse backbone levels exchange information and adds one fine level.
 
     Args:
-        in_channels: channels of the four backbone maps (strides 4, 8, 16, 32).
-        hidden_dim: width D; a multiple of 32.
+        in_channels: channels of the four backbone maps, strides 4, 8, 16, 32.
+        hidden_dim: width D of the multi-scale maps; a multiple of 32.
         mask_dim: width M of the mask features.
-        encoder_layers: deformable layers.
-        heads, points: see :class:`DeformableAttention`.
-        ffn_dim: hidden width of the feed-forward part.
+        encoder_layers: number of deformable layers.
+        heads: attention heads.
+        points: points per head and level.
+        ffn_dim: hidden width of the feed-forward parts.
+
+    Raises:
+        ValueError: there are not four maps, or ``hidden_dim`` is no multiple of 32.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        hidden_dim: int = 256,
-        mask_dim: int = 256,
-        *,
+        hidden_dim: int,
+        mask_dim: int,
         encoder_layers: int = 6,
         heads: int = 8,
         points: int = 4,
         ffn_dim: int = 1024,
     ) -> None:
         super().__init__()
-        coarsest_first = list(in_channels[:0:-1])
-        self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, hidden_dim, 1), nn.GroupNorm(GROUPS, hidden_dim))
-            for c in coarsest_first
+        if len(in_channels) != 4:
+            raise ValueError(f"the pixel decoder reads four maps, not {len(in_channels)}")
+        if hidden_dim % GROUPS:
+            raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of {GROUPS}")
+        self.heads = heads
+        self.points = points
+        self.input_projections = nn.ModuleList(  # coarsest first
+            nn.Sequential(nn.Conv2d(channels, hidden_dim, 1), nn.GroupNorm(GROUPS, hidden_dim))
+            for channels in reversed(in_channels[1:])
         )
-        for projection in self.input_proj:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
-        levels = len(coarsest_first)
-        self.level_embed = nn.Parameter(torch.randn(levels, hidden_dim))
-        self.layers = nn.ModuleList(
-            DeformableEncoderLayer(hidden_dim, heads, levels, points, ffn_dim)
+        self.level_embed = nn.Embedding(3, hidden_dim)
+        self.encoder = nn.ModuleList(
+            DeformableEncoderLayer(hidden_dim, heads, points, ffn_dim)
             for _ in range(encoder_layers)
         )
-        self.lateral = nn.Conv2d(in_channels[0], hidden_dim, 1, bias=False)
-        self.lateral_norm = nn.GroupNorm(GROUPS, hidden_dim)
-        self.output = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, bias=False)
-        self.output_norm = nn.GroupNorm(GROUPS, hidden_dim)
-        self.mask_features = nn.Conv2d(hidden_dim, mask_dim, 1)
+        self.lateral = nn.Sequential(
+            nn.Conv2d(in_channels[0], hidden_dim, 1, bias=False), nn.GroupNorm(GROUPS, hidden_dim)
+        )
+        self.fine = nn.Sequential(
+            nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, bias=False),
+            nn.GroupNorm(GROUPS, hidden_dim),
+            nn.ReLU(inplace=True),
+        )
+        self.mask_projection = nn.Conv2d(hidden_dim, mask_dim, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The start of Mask2Former's training: Xavier for convolutions and matrices, zero bias."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("input_projections") and parameter.dim() == 4:
+                nn.init.xavier_uniform_(parameter)
+            elif parameter.dim() == 4:
+                nn.init.kaiming_uniform_(parameter, a=1)
+            elif name.endswith((".fc1.weight", ".fc2.weight")):
+                nn.init.xavier_uniform_(parameter)
+            elif name.endswith("0.bias") or name == "mask_projection.bias":
+                nn.init.zeros_(parameter)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Four maps (B, C_i, h_i, w_i), finest first -> mask features and levels.
+        """Decode.
+
+        Runs in the dtype of its own parameters even under autocast, as the published model does:
+        half precision there costs accuracy.
+
+        Args:
+            features: four maps (B, C_i, h_i, w_i) at strides 4, 8, 16 and 32.
 
         Returns:
-            Mask features (B, M, H/4, W/4); levels (B, D, h, w) at strides 32, 16 and 8. Float32
-            also under autocast, as in the official code.
+            Mask features (B, M, H/4, W/4), and the levels (B, D, h, w) at strides 32, 16 and 8.
         """
         with torch.autocast(features[0].device.type, enabled=False):
-            exact = self.mask_features.weight.dtype
-            return self._decode([feature.to(exact) for feature in features])
+            return self._forward([f.to(self.mask_projection.weight.dtype) for f in features])
 
-    def _decode(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        projected = [
-            proj(feature) for proj, feature in zip(self.input_proj, features[:0:-1], strict=True)
+    def _forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        maps = [
+            project(feature)
+            for project, feature in zip(self.input_projections, reversed(features[1:]), strict=True)
         ]
-        shapes = [(p.shape[2], p.shape[3]) for p in projected]
-        state = torch.cat([p.flatten(2).transpose(1, 2) for p in projected], 1)
-        codes, centres = [], []
-        for embed, (height, width) in zip(self.level_embed, shapes, strict=True):
-            code = sine_position((height, width), state.shape[2], state.device, state.dtype)
-            codes.append(code.flatten(1).transpose(0, 1) + embed)
-            y = (torch.arange(height, device=state.device, dtype=state.dtype) + 0.5) / height
-            x = (torch.arange(width, device=state.device, dtype=state.dtype) + 0.5) / width
-            grid = torch.meshgrid(y, x, indexing="ij")
-            centres.append(torch.stack([grid[1], grid[0]], -1).flatten(0, 1))
-        position, points = torch.cat(codes)[None], torch.cat(centres)
-        for layer in self.layers:
-            state = layer(state, position, points, shapes)
-        pieces = state.split([h * w for h, w in shapes], 1)
+        shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        cells = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+        device, dtype, dim = cells.device, cells.dtype, cells.shape[-1]
+        position = torch.cat(
+            [
+                sine_position(shape, dim, device, dtype).flatten(1).T + self.level_embed.weight[i]
+                for i, shape in enumerate(shapes)
+            ]
+        )[None]
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        places = own_places(shapes, self.heads, self.points, device, exact)
+        for layer in self.encoder:
+            cells = layer(cells, position, places, shapes)
+        # Each level is a view of the cells, channels last in memory.
+        pieces = torch.split(cells, [h * w for h, w in shapes], 1)
         levels = [
-            piece.transpose(1, 2).unflatten(2, shape)
+            piece.transpose(1, 2).view(-1, dim, *shape)
             for piece, shape in zip(pieces, shapes, strict=True)
         ]
-        fine = self.lateral_norm(self.lateral(features[0]))
-        enlarged = F.interpolate(
-            levels[-1], size=fine.shape[-2:], mode="bilinear", align_corners=False
-        )
-        fine = torch.relu(self.output_norm(self.output(fine + enlarged)))
-        return self.mask_features(fine), levels
+        fine = self.lateral(features[0])
+        fine = fine + F.interpolate(levels[-1], fine.shape[-2:], mode="bilinear")
+        return self.mask_projection(self.fine(fine)), levels
