@@ -1,0 +1,92 @@
+"""Class and mask losses of mask classification (Mask2Former, section 3.3).
+
+The normalisers are handed in, because a data-parallel run needs those of the global batch: with
+the mean over processes of the local number (see ``nn/distributed.py``) the averaged gradients
+equal those of one process with everything.
+
+Shape legend: B pictures, N queries, K classes, M matched pairs, P points.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def no_object_targets(
+    labels: list[Tensor], matches: list[tuple[Tensor, Tensor]], num_queries: int, num_classes: int
+) -> Tensor:
+    """Class target of every query: its object's label, or ``num_classes`` without an object.
+
+    Args:
+        labels: per picture (G_i,) int64.
+        matches: per picture the matched queries and objects, see ``nn/matching.py``.
+        num_queries: N.
+        num_classes: K.
+
+    Returns:
+        (B, N) int64 on the device of the labels.
+    """
+    goal = labels[0].new_full((len(labels), num_queries), num_classes)
+    for row, label, (query, item) in zip(goal, labels, matches, strict=True):
+        row[query] = label[item]
+    return goal
+
+
+def class_weights(targets: Tensor, num_classes: int, no_object_weight: float) -> Tensor:
+    """Weight of every query in the class loss: 1 with an object, else ``no_object_weight``.
+
+    Args:
+        targets: (B, N) int64; ``num_classes`` = no object.
+
+    Returns:
+        (B, N) float32.
+    """
+    one = torch.ones(targets.shape, device=targets.device)
+    return one.masked_fill(targets == num_classes, no_object_weight)
+
+
+def class_loss(
+    class_logits: Tensor, targets: Tensor, weights: Tensor, normaliser: Tensor | float | None = None
+) -> Tensor:
+    """Weighted softmax cross-entropy.
+
+    Args:
+        class_logits: (B, N, K + 1).
+        targets: (B, N) int64 in 0..K.
+        weights: (B, N) float.
+        normaliser: what the weighted sum is divided by; None = the sum of the weights.
+
+    Returns:
+        Scalar.
+    """
+    logits = class_logits.transpose(1, 2)
+    entropy = F.cross_entropy(logits, targets, reduction="none")
+    return (weights * entropy).sum() / (weights.sum() if normaliser is None else normaliser)
+
+
+def mask_loss(point_logits: Tensor, point_truth: Tensor, num_masks: Tensor | float) -> Tensor:
+    """Binary cross-entropy, mean over points, summed over pairs, divided by ``num_masks``.
+
+    Args:
+        point_logits: (M, P).
+        point_truth: (M, P) in 0..1.
+        num_masks: the number of objects of the global batch per process, at least 1.
+
+    Returns:
+        Scalar; 0 (with a gradient path) when M is 0.
+    """
+    entropy = F.binary_cross_entropy_with_logits(point_logits, point_truth, reduction="none")
+    return entropy.mean(1).sum() / num_masks
+
+
+def dice_loss(point_logits: Tensor, point_truth: Tensor, num_masks: Tensor | float) -> Tensor:
+    """1 - (2 |x y| + 1) / (|x| + |y| + 1) on probabilities, summed, divided by ``num_masks``.
+
+    Arguments and result as of :func:`mask_loss`.
+    """
+    probability = point_logits.sigmoid()
+    both = (probability * point_truth).sum(1)
+    dice = 1 - (2 * both + 1) / (probability.sum(1) + point_truth.sum(1) + 1)
+    return dice.sum() / num_masks
