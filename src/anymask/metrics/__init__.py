@@ -1,1 +1,1 @@
-"""metrics"""
+"""Numbers: how much is found, how precisely, and of which group."""

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.dense_loss import DenseLoss
+from anymask.methods.segprompt.loss import PointLoss
 from anymask.methods.segprompt.targets import Targets
 from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
 from anymask.nn.pixel_decoder import DeformablePixelDecoder
@@ -125,7 +126,7 @@ class SegPromptModel(PreTrainedModel):
         )
         self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
         self.quality_head = nn.Linear(config.hidden_dim, 1) if config.quality_head else None
-        self.criterion = DenseLoss(config)
+        self.criterion = DenseLoss(config) if config.dense_loss else PointLoss(config)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

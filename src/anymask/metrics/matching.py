@@ -1,0 +1,140 @@
+"""COCO's greedy matching of detections and truth, many pictures at a time.
+
+A *unit* is what competes: all regions of a picture (class-agnostic), or those of one class in one
+picture (class-wise). Units are independent, so whole blocks of them are matched together, over all
+IoU thresholds and area ranges at once.
+
+Shape legend: A area ranges, T thresholds, U units of a block, D detections, G truth regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREA_RANGES = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+BLOCK_VALUES = 4_000_000  # size of the largest array of a block
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Detections and truth that are matched with each other.
+
+    Attributes:
+        group: number of the class (or 0) that the unit counts for.
+        iou: (D, G) float64; towards a crowd it is intersection over the detection's area.
+        scores: (D,) falling.
+        areas: (D,) pixels.
+        truth_areas: (G,) pixels.
+        crowd: (G,) bool: regions that may take any number of detections and count for nothing.
+    """
+
+    group: int
+    iou: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    truth_areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What happened to one unit's detections.
+
+    Attributes:
+        unit: the unit.
+        hit: (A, T, D) bool: matched with a region (ignored ones included).
+        ignored: (A, T, D) bool: counts neither as right nor as wrong.
+        positives: (A,) regions that should be found.
+    """
+
+    unit: Unit
+    hit: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    positives: NDArray[np.int64]
+
+
+def match(
+    units: Iterable[Unit],
+    thresholds: NDArray[np.float64] = THRESHOLDS,
+    ranges: Sequence[tuple[float, float]] = tuple(AREA_RANGES.values()),
+) -> Iterator[Matched]:
+    """Match every unit, in bounded memory; the order of units is kept.
+
+    The rules are COCO's: in falling order of score each detection takes the free region with the
+    highest IoU at or above the threshold (the later one of equals); regions outside the area range
+    and crowds are ignored and taken only when no other fits; an unmatched detection outside the
+    range is ignored.
+    """
+    block: list[Unit] = []
+    most_truth = most_found = 0
+    per_region = len(thresholds) * len(ranges)
+    for unit in units:
+        found, truth = max(most_found, len(unit.scores)), max(most_truth, len(unit.truth_areas))
+        if block and (len(block) + 1) * max(truth * per_region, found * per_region) > BLOCK_VALUES:
+            yield from _match_block(block, thresholds, ranges)
+            block, found, truth = [], len(unit.scores), len(unit.truth_areas)
+        block.append(unit)
+        most_found, most_truth = found, truth
+    if block:
+        yield from _match_block(block, thresholds, ranges)
+
+
+def _match_block(
+    block: list[Unit], thresholds: NDArray[np.float64], ranges: Sequence[tuple[float, float]]
+) -> Iterator[Matched]:
+    count = len(block)
+    found = max(len(u.scores) for u in block)
+    truth = max(1, *(len(u.truth_areas) for u in block)) if count > 1 else max(
+        1, len(block[0].truth_areas)
+    )
+    low, high = np.array(ranges).T[:, :, None, None]
+    iou = np.full((count, found, truth), -1.0)
+    areas, truth_areas = np.zeros((count, found)), np.full((count, truth), -1.0)
+    crowd = np.zeros((count, truth), bool)
+    for row, unit in enumerate(block):
+        d, g = unit.iou.shape
+        iou[row, :d, :g] = unit.iou
+        areas[row, :d] = unit.areas
+        truth_areas[row, :g] = unit.truth_areas
+        crowd[row, :g] = unit.crowd
+    exists = truth_areas >= 0
+    outside = (truth_areas < low) | (truth_areas > high)  # A, U, G
+    ignore = outside | crowd
+    free = np.ones((len(ranges), count, len(thresholds), truth), bool)
+    hit = np.zeros((len(ranges), len(thresholds), count, found), bool)
+    in_ignored = np.zeros_like(hit)
+    # Regions that count come before ignored ones whatever their IoU.
+    bonus = np.where(ignore, 0.0, 2.0)[:, :, None, :]
+    floor = np.minimum(thresholds, 1 - 1e-10)
+    for d in range(found):
+        active = np.flatnonzero((iou[:, d] >= floor[0]).any(-1))
+        if len(active) == 0:
+            continue
+        overlap = iou[active, d]  # U', G
+        fits = overlap[:, None, :] >= floor[:, None]  # U', T, G
+        merit = np.where(fits & free[:, active], overlap[:, None, :] + bonus[:, active], -1.0)
+        best = truth - 1 - merit[..., ::-1].argmax(-1)  # A, U', T; the later of equals
+        taken = np.take_along_axis(merit, best[..., None], -1)[..., 0] >= 0
+        hit[:, :, active, d] = taken.transpose(0, 2, 1)
+        was_ignored = np.take_along_axis(ignore[:, active, None, :], best[..., None], -1)[..., 0]
+        in_ignored[:, :, active, d] = (taken & was_ignored).transpose(0, 2, 1)
+        a, u, t = np.nonzero(taken)
+        region = best[a, u, t]
+        single = ~crowd[active[u], region]
+        free[a[single], active[u[single]], t[single], region[single]] = False
+    beyond = ((areas < low) | (areas > high))[:, None]  # A, 1, U, D
+    ignored = in_ignored | (~hit & beyond)
+    positives = (exists & ~ignore).sum(-1)  # A, U
+    for row, unit in enumerate(block):
+        d = len(unit.scores)
+        yield Matched(unit, hit[:, :, row, :d], ignored[:, :, row, :d], positives[:, row])

@@ -1,0 +1,198 @@
+"""Measuring proposals and labelled masks against the truth of a data set.
+
+Three readings of the same masks:
+
+- *class-agnostic*: every region is of one class, all compete (specification "merged class");
+- *class-wise recall*: each class alone against all detections (LVIS-OW; SegPrompt, section 5.1);
+- *class-aware*: a detection counts for its own class only (COCO's AP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymask.metrics.matching import AREA_RANGES, THRESHOLDS, Unit, match
+from anymask.metrics.precision_recall import Curves, curves, mean
+from anymask.ops import rle as rle_ops
+from anymask.ops.rle import RLE
+
+RANGES = list(AREA_RANGES)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of one picture, found or true.
+
+    Attributes:
+        rles: N masks.
+        scores: (N,) float; ones for the truth.
+        classes: (N,) int64 category ids; zeros where there are none.
+        areas: (N,) pixels; for the truth its ``area`` field where it has one.
+        crowd: (N,) bool.
+    """
+
+    rles: list[RLE]
+    scores: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        rles: list[RLE],
+        scores: Any = None,
+        classes: Any = None,
+        areas: Any = None,
+        crowd: Any = None,
+    ) -> Regions:
+        """Fill in what is not given: score 1, class 0, the mask's own area, no crowd."""
+        count = len(rles)
+        return cls(
+            rles,
+            np.ones(count) if scores is None else np.asarray(scores, np.float64),
+            np.zeros(count, np.int64) if classes is None else np.asarray(classes, np.int64),
+            rle_ops.area(rles).astype(np.float64) if areas is None else np.asarray(areas, float),
+            np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool),
+        )
+
+    def best(self, cap: int) -> Regions:
+        """The ``cap`` regions of highest score, best first; equal scores keep their order."""
+        order = np.argsort(-self.scores, kind="stable")[:cap]
+        return self.rows(order)
+
+    def rows(self, rows: NDArray[Any]) -> Regions:
+        """A choice of rows."""
+        numbers = np.arange(len(self.rles))[rows]
+        return Regions(
+            [self.rles[n] for n in numbers],
+            self.scores[rows],
+            self.classes[rows],
+            self.areas[rows],
+            self.crowd[rows],
+        )
+
+
+Pictures = Mapping[Any, tuple[Regions, Regions]]
+"""Image id -> (truth, found)."""
+
+
+def class_agnostic(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
+    """AR and AP of masks without regard to class.
+
+    Args:
+        pictures: truth and detections of every picture, also of those without detections.
+        max_dets: detections a picture may keep.
+
+    Returns:
+        ``AR@1``, ``AR@10``, ``AR@<max_dets>``, ``AR_small``... (at ``max_dets``), ``AP``,
+        ``AP50``, ``AP75``, ``AP_small``...; NaN where no region is in the range.
+    """
+    caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
+
+    def units() -> Iterator[Unit]:
+        for truth, found in pictures.values():
+            yield _unit(0, truth, found.best(max_dets))
+
+    result = curves(match(units()), 1, caps)
+    return _summary(result, caps)
+
+
+def class_wise_recall(
+    pictures: Pictures, groups: Mapping[str, set[int]] | None = None, max_dets: int = 100
+) -> dict[str, Any]:
+    """LVIS-OW's recall: of each class against all detections of the picture, then the mean.
+
+    Args:
+        pictures: truth (with category ids) and detections; the classes of detections are not
+            looked at. Crowds and regions without area are left out of the truth.
+        groups: name -> category ids (known, seen, unseen).
+        max_dets: detections a picture may keep. The released tool keeps 300 and prints "100".
+
+    Returns:
+        ``AR`` over all classes with truth, ``AR_small``, ``AR_medium``, ``AR_large``,
+        ``AR_<group>``, ``AR_small_<group>``... and ``per_class``: category id -> recall averaged
+        over thresholds. NaN where there is no truth.
+    """
+    ids = sorted({int(c) for truth, _ in pictures.values() for c in truth.classes})
+    number = {category: k for k, category in enumerate(ids)}
+
+    def units() -> Iterator[Unit]:
+        for truth, found in pictures.values():
+            kept = truth.rows(~truth.crowd & (truth.areas > 0))
+            best = found.rows(found.areas > 0).best(max_dets)
+            whole = _unit(0, kept, best)
+            for category in np.unique(kept.classes):
+                mine = kept.classes == category
+                yield Unit(
+                    number[int(category)],
+                    whole.iou[:, mine],
+                    whole.scores,
+                    whole.areas,
+                    whole.truth_areas[mine],
+                    whole.crowd[mine],
+                )
+
+    result = curves(match(units()), len(ids), [max_dets], with_precision=False)
+    recall = result.recall[max_dets].mean(1) if ids else np.full((4, 0), np.nan)  # A, C
+    out: dict[str, Any] = {}
+    for suffix, columns in [("", np.ones(len(ids), bool))] + [
+        (f"_{name}", np.isin(ids, list(members))) for name, members in (groups or {}).items()
+    ]:
+        for row, area in enumerate(RANGES):
+            out["AR" + ("" if area == "all" else f"_{area}") + suffix] = mean(recall[row, columns])
+    out["per_class"] = {str(c): float(recall[0, k]) for k, c in enumerate(ids)}
+    return out
+
+
+def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
+    """COCO's AP and AR: a detection counts for its own class only; means over classes."""
+    ids = sorted({int(c) for truth, _ in pictures.values() for c in truth.classes})
+    caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
+
+    def units() -> Iterator[Unit]:
+        for truth, found in pictures.values():
+            for k, category in enumerate(ids):
+                mine, theirs = truth.classes == category, found.classes == category
+                if mine.any() or theirs.any():
+                    yield _unit(k, truth.rows(mine), found.rows(theirs).best(max_dets))
+
+    return _summary(curves(match(units()), len(ids), caps), caps)
+
+
+def _unit(group: int, truth: Regions, found: Regions) -> Unit:
+    return Unit(
+        group,
+        rle_ops.iou(found.rles, truth.rles, truth.crowd),
+        found.scores,
+        found.areas,
+        truth.areas,
+        truth.crowd,
+    )
+
+
+def _summary(result: Curves, caps: list[int]) -> dict[str, float]:
+    most = caps[-1]
+    out = {f"AR@{cap}": mean(_row(result.recall[cap], 0)) for cap in caps}
+    for row, area in enumerate(RANGES[1:], 1):
+        out[f"AR_{area}"] = mean(_row(result.recall[most], row))
+    assert result.precision is not None
+    for name, threshold in (("AP", None), ("AP50", 0.5), ("AP75", 0.75)):
+        values = _row(result.precision, 0)
+        if threshold is not None and len(values) == len(THRESHOLDS):
+            values = values[np.isclose(THRESHOLDS, threshold)]
+        out[name] = mean(values)
+    for row, area in enumerate(RANGES[1:], 1):
+        out[f"AP_{area}"] = mean(_row(result.precision, row))
+    return out
+
+
+def _row(values: NDArray[np.float64], row: int) -> NDArray[np.float64]:
+    return values[min(row, len(values) - 1)]
+
+
