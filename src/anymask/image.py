@@ -240,7 +240,8 @@ def _not_a_picture(name: str, head: bytes) -> str:
         return f"{name} is a web page, not a picture: download the picture itself."
     if head.lstrip()[:4].lower() == b"<svg":
         return f"{name} is an SVG drawing: export it as PNG first."
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+    printable = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+    if printable and not head.startswith(b"GIF8"):
         return f"{name} is a text file, whatever its name says: give a picture."
     return (
         f"{name} is not a picture in a format anymask can read, or its beginning is damaged: "

@@ -15,7 +15,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -172,10 +172,8 @@ class CocoDataset:
         Raises:
             DataError: one of them does not exist.
         """
-        images = [self.image_record(image_id) for image_id in image_ids]
-        return CocoDataset(
-            self.path, self.images_dir, images, self.categories, self.info, self._index
-        )
+        kept = {image_id: self.image_record(image_id) for image_id in image_ids}
+        return replace(self, images=list(kept.values()), _index=replace(self._index, by_id=kept))
 
     def digest(self) -> str:
         """SHA-256 of the annotation file, in hex: what a report calls the data."""

@@ -147,13 +147,18 @@ def run_lengths(rle: RLE) -> NDArray[np.int64]:
     """
     height, width = rle["size"]
     counts = _parse_counts(rle["counts"])
-    total = int(counts.sum())
-    if total != height * width or (len(counts) > 0 and int(counts.min()) < 0):
+    if len(counts) > 0 and int(counts.min()) < 0:
+        raise SegmentsError("run lengths are negative: the mask is damaged.")
+    _check_total(int(counts.sum()), height, width)
+    return counts
+
+
+def _check_total(total: int, height: int, width: int) -> None:
+    if total != height * width:
         raise SegmentsError(
             f"run lengths cover {total} pixels, but the picture has {height}x{width} = "
             f"{height * width}: the mask is damaged or belongs to another picture."
         )
-    return counts
 
 
 def from_run_lengths(counts: ArrayLike, size: Size) -> RLE:
@@ -177,12 +182,12 @@ def from_run_lengths(counts: ArrayLike, size: Size) -> RLE:
     runs = raw.astype(np.int64)
     # The bound on each run keeps the sum from overflowing.
     if len(runs) > 0 and (int(runs.min()) < 0 or int(runs.max()) > height * width):
-        raise SegmentsError("run lengths lie between 0 and the number of pixels.")
-    if int(runs.sum()) != height * width:
+        worst = int(runs.min()) if int(runs.min()) < 0 else int(runs.max())
         raise SegmentsError(
-            f"run lengths cover {int(runs.sum())} pixels, but the picture has {height}x{width} = "
-            f"{height * width}: the mask is damaged or belongs to another picture."
+            f"a run of {worst} pixels cannot lie in a picture of {height}x{width}: the mask is "
+            "damaged or belongs to another picture."
         )
+    _check_total(int(runs.sum()), height, width)
     return _compress(_merge_empty_runs(runs), (height, width))
 
 
@@ -235,9 +240,9 @@ def _parse_counts(data: bytes) -> NDArray[np.int64]:
 
 def area(rles: Sequence[RLE]) -> NDArray[np.int64]:
     """Pixels inside each mask: (N,) int64, without decoding."""
-    if len(rles) == 0:
-        return np.zeros(0, np.int64)
-    return np.asarray(coco_mask.area(list(rles)), np.int64)
+    # pycocotools 2.0.11 keeps the number of masks in eight bits here: 255 at a time.
+    parts = [coco_mask.area(list(rles[k : k + 255])) for k in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 def boxes(rles: Sequence[RLE]) -> NDArray[np.float32]:
@@ -444,7 +449,7 @@ def _whole_numbers(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
         if not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()):
             raise SegmentsError("run lengths are whole numbers.")
         if np.abs(numbers).max(initial=0) > 2**53:
-            raise SegmentsError("run lengths lie between 0 and the number of pixels.")
+            raise SegmentsError("run lengths are larger than any picture.")
         return numbers.astype(np.int64)
     return numbers
 
