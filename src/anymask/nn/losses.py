@@ -34,16 +34,24 @@ def no_object_targets(
     return goal
 
 
-def class_weights(targets: Tensor, num_classes: int, no_object_weight: float) -> Tensor:
+def class_weights(
+    targets: Tensor,
+    num_classes: int,
+    no_object_weight: float,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Weight of every query in the class loss: 1 with an object, else ``no_object_weight``.
 
     Args:
         targets: (B, N) int64; ``num_classes`` = no object.
+        num_classes: K.
+        no_object_weight: at least 0.
+        dtype: of the answer.
 
     Returns:
-        (B, N) float32.
+        (B, N).
     """
-    one = torch.ones(targets.shape, device=targets.device)
+    one = torch.ones(targets.shape, dtype=dtype, device=targets.device)
     return one.masked_fill(targets == num_classes, no_object_weight)
 
 

@@ -52,14 +52,16 @@ class MatchingCost:
             (N, G) float32 (float64 for float64 logits), detached.
         """
         exact = torch.float64 if mask_logits.dtype == torch.float64 else torch.float32
-        predicted = sample_points(mask_logits.to(exact), points)
-        wanted = sample_points(masks.to(exact), points)
-        probability = class_logits.to(exact).softmax(-1)[:, labels]
-        return (
-            self.mask_weight * pairwise_cross_entropy(predicted, wanted)
-            + self.dice_weight * pairwise_dice(predicted, wanted)
-            - self.class_weight * probability
-        )
+        # Sums over thousands of points need full precision, whatever the model runs in.
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            predicted = sample_points(mask_logits.to(exact), points)
+            wanted = sample_points(masks.to(exact), points)
+            probability = class_logits.to(exact).softmax(-1)[:, labels]
+            return (
+                self.mask_weight * pairwise_cross_entropy(predicted, wanted)
+                + self.dice_weight * pairwise_dice(predicted, wanted)
+                - self.class_weight * probability
+            )
 
 
 def pairwise_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
