@@ -69,7 +69,8 @@ def class_loss(
     Returns:
         Scalar.
     """
-    logits = class_logits.transpose(1, 2)
+    exact = torch.promote_types(class_logits.dtype, weights.dtype)
+    logits = class_logits.to(exact).transpose(1, 2)
     entropy = F.cross_entropy(logits, targets, reduction="none")
     return (weights * entropy).sum() / (weights.sum() if normaliser is None else normaliser)
 

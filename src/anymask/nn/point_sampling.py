@@ -19,14 +19,13 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of maps at points; zero outside, corners not aligned.
 
     Args:
-        maps: (M, h, w) float, or bool or integer (read as float32).
+        maps: (M, h, w) float, bool or integer; read in float32, or float64 where they are float64.
         points: (P, 2), the same for all maps, or (M, P, 2), float, (x, y) in 0..1.
 
     Returns:
-        (M, P) float.
+        (M, P) float32 or float64.
     """
-    if not maps.is_floating_point():
-        maps = maps.to(points.dtype)
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     grid = (2 * points - 1).to(maps.dtype)
     if points.dim() == 2:
         # One call with the maps as channels: the corners are looked up once for all of them.

@@ -236,8 +236,8 @@ def rename(state: Mapping[str, Tensor], table: Table, ignored: Table = ()) -> di
             renamed[name] = part
     if unknown:
         raise CheckpointError(
-            f"{len(unknown)} keys of the checkpoint are unknown, so it is not a Mask2Former or "
-            f"SegPrompt model of a known layout: {_some(unknown)}"
+            "the checkpoint is no Mask2Former or SegPrompt model of a known layout; unknown keys: "
+            + _some(unknown)
         )
     return renamed
 
@@ -417,7 +417,7 @@ def build(config: SegPromptConfig, state: Mapping[str, Tensor]) -> SegPromptMode
     wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
     for problem, keys in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
         if keys:
-            raise CheckpointError(f"{len(keys)} weights are {problem}: {_some(keys)}")
+            raise CheckpointError(f"weights are {problem}: {_some(keys)}")
     model.load_state_dict(state)
     model.eval()
     return model
@@ -466,7 +466,7 @@ def _load_hugging_face(source: str | Path, kwargs: dict[str, Any]) -> SegPromptM
         if not key.startswith("criterion.") and ".encoder.swin.layernorm." not in key
     ]
     if absent:
-        raise CheckpointError(f"{source} lacks {len(absent)} weights: {_some(absent)}")
+        raise CheckpointError(f"{source} lacks weights: {_some(absent)}")
     changes = _processing_of(source, kwargs)
     return build(
         config_of_hugging_face(config, **changes), convert_hugging_face(theirs.state_dict())
