@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from anymask.methods.segprompt.collate import Collate
@@ -38,15 +39,21 @@ def held_out_ids(annotations: Path) -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(r["id"] for r in records) - held, frozenset(held)
 
 
-def segprompt_pocket(photos: Path, samples: int = 72_000, seed: int = 0) -> Recipe:
+# Most samples are small, and so cheap: what is learned there carries over to larger pictures.
+PHASES = (Phase(27_000, 128), Phase(12_600, 192), Phase(8_400, 256))
+
+
+def segprompt_pocket(
+    photos: Path, phases: Sequence[Phase] = PHASES, batch_size: int = 24, seed: int = 0
+) -> Recipe:
     """The recipe.
 
     Args:
         photos: folder with ``<source>.json`` and the pictures beside them.
-        samples: length of the run; sizes grow from 128 to 256 px on the way.
+        phases: the run, size by size.
+        batch_size: pictures a step.
         seed: of weights and samples.
     """
-    batch = 24
     sources = [
         Source(
             photos / f"{name}.json",
@@ -58,8 +65,6 @@ def segprompt_pocket(photos: Path, samples: int = 72_000, seed: int = 0) -> Reci
         )
         for name, weight in WEIGHTS.items()
     ]
-    shares = {128: 0.45, 192: 0.3, 256: 0.25}
-    phases = [Phase(round(samples * s / batch) * batch, size) for size, s in shares.items()]
     augmentation = Augmentation(
         scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
     )
@@ -69,7 +74,7 @@ def segprompt_pocket(photos: Path, samples: int = 72_000, seed: int = 0) -> Reci
         model=lambda: SegPromptModel(config),
         data=lambda: Mixture(sources, phases, augmentation, seed=seed),
         collate=Collate(config),
-        batch_size=batch,
+        batch_size=batch_size,
         optimizer="muon",
         lr=2e-3,
         others_lr=1e-3,

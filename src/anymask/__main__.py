@@ -1,0 +1,5 @@
+"""``python -m anymask``."""
+
+from anymask.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""One table: the name of a model -> where its weights come from, under which licence, how large.
+
+A name that is not in the table is a folder, a checkpoint file or a Hugging Face id.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymask.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+    Discoverer = Callable[..., Segments]
+    DiscoverOne = Callable[[Image], Segments]
+
+BUNDLED = Path(__file__).with_name("weights")
+DEFAULT = "segprompt-pocket"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A row of the table.
+
+    Attributes:
+        name: what people write after ``--model``.
+        verb: what it is for.
+        method: paper or algorithm.
+        source: ``"bundled"``, ``"hub:<id>"`` or ``"none"`` (an algorithm without weights).
+        licence: of the weights.
+        size: of the download or file in bytes; 0 for none.
+        needs: what has to be there besides the package.
+        sha256: of the bundled weights file, else empty.
+        note: what to know before using it.
+    """
+
+    name: str
+    verb: str
+    method: str
+    source: str
+    licence: str
+    size: int
+    needs: str = "nothing"
+    sha256: str = ""
+    note: str = ""
+
+
+TABLE = (
+    Checkpoint(
+        name="segprompt-pocket",
+        verb="discover",
+        method="SegPrompt, class-agnostic, 4.2 M parameters",
+        source="bundled",
+        licence="research use only",
+        size=0,
+        sha256="",
+        note=(
+            "trained on photographs some of which carry non-commercial licences; "
+            "see its model card"
+        ),
+    ),
+    Checkpoint(
+        name="felzenszwalb",
+        verb="discover",
+        method="graph-based segmentation (2004), the classical baseline",
+        source="none",
+        licence="no weights",
+        size=0,
+        needs="pip install 'anymask[classical]'",
+    ),
+    Checkpoint(
+        name="mask2former-swin-tiny",
+        verb="discover",
+        method="Mask2Former, COCO instances, used without its classes",
+        source="hub:facebook/mask2former-swin-tiny-coco-instance",
+        licence="as stated on its hub page",
+        size=190_000_000,
+        needs="network once, or a downloaded folder",
+    ),
+)
+
+
+def find(name: str) -> Checkpoint | None:
+    """The row of a name, or None."""
+    return next((row for row in TABLE if row.name == name), None)
+
+
+def bundled_folder(name: str) -> Path:
+    """Folder of bundled weights.
+
+    Raises:
+        CheckpointError: this copy of the package lacks them.
+    """
+    folder = BUNDLED / name
+    if not (folder / "model.safetensors").is_file():
+        raise CheckpointError(
+            f"the weights of {name} are missing from this installation ({folder}): install the "
+            "package again, or name another model with --model"
+        )
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 of a folder's ``model.safetensors``."""
+    with (folder / "model.safetensors").open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def model_folder(name: str | Path) -> Path:
+    """The local folder behind a name or path, for fine-tuning.
+
+    Raises:
+        CheckpointError: it is neither a bundled model nor a folder with one.
+    """
+    row = find(str(name))
+    if row is not None and row.source == "bundled":
+        return bundled_folder(row.name)
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    raise CheckpointError(
+        f"{name} is neither a bundled model nor a folder with a saved model; "
+        f"bundled is {DEFAULT}"
+    )
+
+
+@lru_cache(maxsize=2)
+def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
+    """A discoverer: call it with a picture, ``min_score`` and ``max_segments``.
+
+    The last two are kept, so that asking twice loads once.
+
+    Args:
+        name: a name of the table; a folder with one of our models or a Hugging Face Mask2Former;
+            an official checkpoint file (``.pth``, ``.pkl``); or a hub id ``owner/model``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+
+    Raises:
+        CheckpointError: nothing of that name is there, or it cannot be used.
+        MissingExtraError: an optional package is needed.
+    """
+    row = find(str(name))
+    if row is not None and row.source == "none":
+        from anymask.methods.felzenszwalb import Felzenszwalb
+
+        return Felzenszwalb()
+    source: str | Path = name
+    if row is not None:
+        source = bundled_folder(row.name) if row.source == "bundled" else row.source[4:]
+    path = Path(source)
+    if not path.exists() and not _looks_like_hub_id(str(source)):
+        close = difflib.get_close_matches(str(name), [r.name for r in TABLE], 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        listed = ", ".join(r.name for r in TABLE)
+        raise CheckpointError(
+            f"no model {str(name)!r}: {hint}Known names are {listed}; or give a folder, a "
+            "checkpoint file or a hub id (owner/model)"
+        )
+
+    import torch
+
+    from anymask.methods.segprompt import SegPromptConfig, SegPromptDiscoverer, SegPromptModel
+    from anymask.methods.segprompt.convert import load_published
+
+    if _model_type(path) == SegPromptConfig.model_type:
+        try:
+            model: Any = SegPromptModel.from_pretrained(path, dtype=torch.float32)
+        except Exception as error:  # a damaged file raises almost anything
+            raise CheckpointError(f"the model in {path} cannot be loaded: {error}") from error
+    else:
+        model = load_published(source)
+    return SegPromptDiscoverer(model, device=device)
+
+
+def recommended_min_score(discover: Any) -> float:
+    """The lowest score worth showing to people, as the model's configuration says; else 0."""
+    model = getattr(discover, "model", None)
+    return float(getattr(getattr(model, "config", None), "min_score", 0.0))
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    owner, slash, model = name.partition("/")
+    return bool(slash and owner and model) and "/" not in model and not name.startswith((".", "~"))
+
+
+def _model_type(path: Path) -> str | None:
+    file = path / "config.json"
+    if not file.is_file():
+        if path.is_dir():
+            raise CheckpointError(f"{path} has no config.json: it is not a folder of a saved model")
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
+    return None if found is None else str(found)

@@ -1,0 +1,33 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import typer
+
+from anymask.cli.discover import discover
+from anymask.cli.doctor import doctor
+from anymask.cli.evaluate import evaluate
+from anymask.cli.models import models
+from anymask.cli.train import train
+from anymask.version import __version__
+
+app = typer.Typer(
+    help="Open-world image segmentation: find every object in a picture nobody labelled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (discover, evaluate, train, models, doctor):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of every error."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit

@@ -1,0 +1,138 @@
+"""``anymask discover``: masks for pictures and folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+
+def discover(
+    paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
+    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    model: str = typer.Option(
+        "segprompt-pocket", help="A name (see anymask models), folder, checkpoint file or hub id."
+    ),
+    min_score: float | None = typer.Option(
+        None, min=0.0, max=1.0, help="Drop proposals below; the model recommends one by default."
+    ),
+    max_segments: int = typer.Option(100, min=1, help="At most so many a picture."),
+    tile: str = typer.Option(
+        "none", help="Search large pictures in tiles too: a side in pixels, auto or none."
+    ),
+    format: str = typer.Option(
+        "coco,png,overlay",
+        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+) -> None:
+    """Find every object in pictures, whatever it is.
+
+    For PICTURE.jpg the folder OUT gets PICTURE.json (COCO), PICTURE.png (a number per segment) and
+    PICTURE.overlay.jpg (to look at). Finished pictures are not done twice.
+    """
+    from anymask import folder
+    from anymask.checkpoints import load_discoverer, recommended_min_score
+    from anymask.verbs import discover as find
+
+    formats = [part.strip() for part in format.split(",") if part.strip()]
+    folder.check_formats(formats)
+    side = parse_tile(tile)
+    tasks = folder.plan(paths, out)
+    loaded = load_discoverer(model, device)
+    lowest = recommended_min_score(loaded) if min_score is None else min_score
+
+    def discover_one(image: Image) -> Segments:
+        return find(
+            image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side
+        )
+
+    settings = {
+        "model": _identity(model),
+        "min_score": lowest,
+        "max_segments": max_segments,
+        "tile": side,
+    }
+    results = folder.run(
+        discover_one, tasks, out, formats=formats, settings=settings, overwrite=overwrite
+    )
+    failed: list[folder.Done] = []
+    finished = skipped = 0
+    with _progress(len(tasks)) as advance:
+        for done in results:
+            if done.error is not None:
+                failed.append(done)
+                advance(f"{done.task.path}: failed")
+            elif done.skipped:
+                skipped += 1
+                advance(f"{done.task.path}: already done")
+            else:
+                finished += 1
+                advance(f"{done.task.path}: {done.segments} segments, {done.seconds:.1f} s")
+    rest = f", {skipped} already done" if skipped else ""
+    typer.echo(f"{finished} pictures done{rest}, {len(failed)} failed; results in {out}/")
+    if failed:
+        typer.echo("These pictures failed:", err=True)
+        for done in failed:
+            typer.echo(f"  {done.task.path}: {done.error}", err=True)
+        raise typer.Exit(1)
+
+
+def parse_tile(tile: str) -> int | str | None:
+    """``none`` -> None, ``auto`` -> "auto", a number -> pixels."""
+    if tile in ("none", "auto"):
+        return None if tile == "none" else tile
+    if not tile.isdigit():
+        raise InputError(f"--tile is {tile!r}: give a number of pixels, auto or none")
+    return int(tile)
+
+
+def _identity(model: str) -> str:
+    """The model's name, and the digest of its weights where they are local."""
+    from anymask.checkpoints import bundled_folder, digest_of, find
+
+    row = find(model)
+    folder = bundled_folder(model) if row is not None and row.source == "bundled" else Path(model)
+    if (folder / "model.safetensors").is_file():
+        return f"{model} {digest_of(folder)[:12]}"
+    return model
+
+
+class _progress:
+    """A bar on a terminal, plain lines elsewhere; entering gives ``advance(line)``."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self.bar = None
+        if sys.stdout.isatty() and total > 1:
+            self.bar = Progress(
+                BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console()
+            )
+            self.task = self.bar.add_task("", total=total)
+
+    def __enter__(self) -> _progress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __call__(self, line: str) -> None:
+        if self.bar is None:
+            typer.echo(line)
+        else:
+            self.bar.console.print(line, markup=False, highlight=False)
+            self.bar.advance(self.task)
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()

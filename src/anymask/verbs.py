@@ -1,0 +1,96 @@
+"""What a user calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from anymask.checkpoints import DEFAULT, load_discoverer, recommended_min_score
+from anymask.errors import InputError
+from anymask.image import Image, read_image
+from anymask.ops.tiles import discover_in_tiles
+from anymask.segments import Segments
+
+AUTO_TILE = 1024  # side of a tile in pixels, when the picture is larger than twice that
+
+
+@overload
+def discover(image: list[Any] | tuple[Any, ...], **options: Any) -> list[Segments]: ...
+@overload
+def discover(image: Any, **options: Any) -> Segments: ...
+def discover(
+    image: Any,
+    *,
+    model: str | Path | Callable[..., Segments] = DEFAULT,
+    min_score: float | None = None,
+    max_segments: int = 100,
+    tile: int | Literal["auto"] | None = None,
+    device: str = "auto",
+) -> Segments | list[Segments]:
+    """Find every object, whatever it is.
+
+    Args:
+        image: anything :func:`anymask.read_image` takes (path, PIL, numpy, torch), or a list.
+        model: a name (``anymask models`` lists them), a folder, a checkpoint file, a Hugging Face
+            id, or any callable ``picture -> Segments``.
+        min_score: proposals below are dropped; in 0..1. None = the model's own recommendation; 0
+            keeps all.
+        max_segments: at most so many a picture.
+        tile: side in pixels of overlapping tiles in which a large picture is searched besides the
+            whole; ``"auto"`` tiles pictures larger than 2048 pixels; None never.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+
+    Returns:
+        Unlabelled segments, best first; one per picture when a list was given.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        CheckpointError: the model cannot be loaded.
+        InputError: an option is out of its range.
+    """
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
+    if max_segments < 1:
+        raise InputError(f"max_segments is {max_segments}; it is at least 1")
+    if isinstance(tile, int) and tile < 64:
+        raise InputError(f"tile is {tile} pixels; it is at least 64")
+    find = model if callable(model) else load_discoverer(model, device)
+    lowest = recommended_min_score(find) if min_score is None else min_score
+    if isinstance(image, (list, tuple)):
+        return [_discover_one(find, read_image(one), lowest, max_segments, tile) for one in image]
+    return _discover_one(find, read_image(image), lowest, max_segments, tile)
+
+
+def _discover_one(
+    find: Callable[..., Segments],
+    image: Image,
+    min_score: float,
+    max_segments: int,
+    tile: int | str | None,
+) -> Segments:
+    def whole(picture: Image) -> Segments:
+        if _takes_options(find):
+            return find(picture, min_score=min_score, max_segments=max_segments)
+        found = find(picture)
+        return found[found.scores >= min_score].sorted_by_score()[:max_segments]
+
+    if tile == "auto":
+        side = AUTO_TILE if max(image.size) > 2 * AUTO_TILE else None
+    else:
+        side = None if tile is None else int(tile)
+    if side is None or max(image.size) <= side:
+        return whole(image)
+    return discover_in_tiles(whole, image, side)[:max_segments]
+
+
+def _takes_options(find: Callable[..., Segments]) -> bool:
+    import inspect
+
+    try:
+        names = inspect.signature(find).parameters
+    except (TypeError, ValueError):
+        return False
+    return {"min_score", "max_segments"} <= set(names)
+
+
