@@ -201,10 +201,10 @@ def _read_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uin
                 return _decode(picture, name)
         except PIL.UnidentifiedImageError:
             raise ImageError(_not_a_picture(name, head)) from None
-        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
             raise ImageError(
-                f"{name} is too large to be decoded safely ({error}). If the picture is meant "
-                "to be that large, raise `max_pixels`."
+                f"{name} claims to have far more than {max_pixels / 1e6:,.0f} million pixels, the "
+                "limit. If the picture is meant to be that large, raise `max_pixels`."
             ) from None
         except (ImageError, MissingExtraError):
             raise
@@ -292,7 +292,10 @@ def _decode(picture: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
     picture.load()
     # After load: Pillow turns TIFF files itself while loading and then drops the tag.
     orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
-    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    turned = orientation in (5, 6, 7, 8)
+    shape = (picture.width, picture.height) if turned else (picture.height, picture.width)
+    pixels = np.empty((*shape, 3), np.uint8)
+    stored = _as_stored(pixels, orientation)
     # Strip by strip: PIL keeps 4 bytes a pixel, and whole-picture conversions would hold the
     # picture three times. This matters at 100 megapixels.
     for top in range(0, picture.height, _STRIP_ROWS):
@@ -300,8 +303,8 @@ def _decode(picture: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
         strip = picture
         if picture.height > _STRIP_ROWS:
             strip = picture.crop((0, top, picture.width, bottom))
-        pixels[top:bottom] = _strip_to_rgb(strip, name)
-    return _upright(pixels, orientation)
+        stored[top:bottom] = _strip_to_rgb(strip, name)
+    return pixels
 
 
 def _strip_to_rgb(strip: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
@@ -328,26 +331,29 @@ def _strip_to_rgb(strip: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
         ) from None
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo the eight EXIF orientations (Exif 2.32, tag 0x0112)."""
+def _as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """A view of an upright picture in which rows and columns run as in the file.
+
+    Writing the file's pixels into the view undoes its EXIF orientation (Exif 2.32, tag 0x0112)
+    without a second copy of the picture.
+    """
     match orientation:
         case 2:
-            turned = pixels[:, ::-1]
+            return upright[:, ::-1]
         case 3:
-            turned = pixels[::-1, ::-1]
+            return upright[::-1, ::-1]
         case 4:
-            turned = pixels[::-1]
+            return upright[::-1]
         case 5:
-            turned = pixels.transpose(1, 0, 2)
+            return upright.transpose(1, 0, 2)
         case 6:
-            turned = pixels.transpose(1, 0, 2)[:, ::-1]
+            return upright[:, ::-1].transpose(1, 0, 2)
         case 7:
-            turned = pixels.transpose(1, 0, 2)[::-1, ::-1]
+            return upright[::-1, ::-1].transpose(1, 0, 2)
         case 8:
-            turned = pixels.transpose(1, 0, 2)[::-1]
+            return upright[::-1].transpose(1, 0, 2)
         case _:
-            return pixels
-    return np.ascontiguousarray(turned)
+            return upright
 
 
 # ------------------------------------------------------------------------------ arrays to pixels
