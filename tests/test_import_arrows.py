@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "benchmarks": [*DATA, *METRICS, "benchmarks", "evaluation"],
     "training": TRAINING,
     "training.recipes": [*TRAINING, "methods"],
+    "__main__": TOP,
     "app": TOP,
     "cli": TOP,
     "doctor": TOP,
