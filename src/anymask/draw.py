@@ -7,6 +7,7 @@ strips of their boxes, so that the memory needed does not depend on their number
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -326,6 +327,7 @@ def _fit(
             return None
 
 
+@functools.lru_cache(maxsize=64)
 def _font(font: str | Path | None, size: int) -> Font:
     if font is None:
         return PIL.ImageFont.load_default(size)
