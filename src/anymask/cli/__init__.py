@@ -15,7 +15,7 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments, prog_name="anymask", standalone_mode=False)
+        code = app(arguments, prog_name="anymask", standalone_mode=False)
     except SystemExit:
         raise
     except Exception as error:
@@ -23,7 +23,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, the same command continues", file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def report(error: Exception, debug: bool = False) -> int:

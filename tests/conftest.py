@@ -1,0 +1,31 @@
+"""What many tests need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random model, for tests of everything around it."""
+    import torch
+
+    from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
+
+    torch.manual_seed(0)
+    config = SegPromptConfig.pocket(
+        pocket_widths=(8, 16, 16, 32),
+        pocket_depths=(1, 1, 1, 1),
+        hidden_dim=32,
+        mask_dim=16,
+        num_heads=4,
+        decoder_layers=3,
+        decoder_ffn_dim=32,
+        num_queries=16,
+        image_long_side=96,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    SegPromptModel(config).save_pretrained(folder)
+    return folder
