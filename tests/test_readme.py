@@ -1,0 +1,83 @@
+"""Everything the README shows works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from skimage import data as pictures_of_skimage
+
+from pictures import write_coco
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def lines() -> list[str]:
+    return [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+def workplace(folder: Path) -> None:
+    """The files the README speaks of."""
+    (folder / "photos").mkdir()
+    cat, coffee = pictures_of_skimage.chelsea(), pictures_of_skimage.coffee()
+    PIL.Image.fromarray(cat).save(folder / "photo.jpg")
+    PIL.Image.fromarray(coffee).resize((2100, 1400)).save(folder / "huge.jpg")
+    truth = write_coco(folder / "photos", count=3)
+    truth.rename(folder / "truth.json")
+
+
+def test_the_installation_is_the_one_the_full_check_uses() -> None:
+    check = (ROOT / ".ci" / "run").read_text()
+    for line in lines():
+        for command in line.split("&&"):
+            if command.strip().startswith("pip install"):
+                wanted = command.strip().removeprefix("pip install ")
+                assert wanted in check, f"{command.strip()!r} is not in .ci/run"
+
+
+@pytest.mark.parametrize("line", [line for line in lines() if line.startswith("anymask ")])
+def test_commands(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from anymask import cli
+
+    workplace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(line)
+    if arguments[1] == "train":  # the same run, shorter
+        arguments += ["--samples", "2", "--batch-size", "1", "--size", "64", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert (stopped.value.code or 0) == 0
+    if line == "anymask discover photo.jpg":
+        names = {p.name for p in (tmp_path / "out").iterdir()}
+        assert names == {"photo.json", "photo.png", "photo.overlay.jpg"}
+
+
+def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workplace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        exec(block, {})
+    assert (tmp_path / "overlay.png").is_file()
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_tree_is_the_real_one() -> None:
+    tree = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "verbs.py" in block)
+    for line in tree.splitlines():
+        name = line.split()[0]
+        place = ROOT / "src" / "anymask" / name if line.startswith("  ") else ROOT / name
+        assert place.exists(), name
