@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import ellipses, write_coco
 from skimage import data as pictures_of_skimage
 
 from anymask import cli
 from anymask.data.coco import CocoDataset
-from pictures import ellipses, write_coco
 
 
 def run(*arguments: object, expect: int = 0) -> None:
@@ -69,14 +69,36 @@ def test_a_folder_becomes_coco_overlays_and_label_maps(
     # A second call finds everything done; other settings do it again.
     run("discover", photos, "--out", out, "--model", tiny_model, "--min-score", 0)
     assert "3 already done" in capsys.readouterr().out
-    run("discover", photos, "--out", out, "--model", tiny_model, "--min-score", 0, "--max-segments", 1)
+    run(
+        "discover",
+        photos,
+        "--out",
+        out,
+        "--model",
+        tiny_model,
+        "--min-score",
+        0,
+        "--max-segments",
+        1,
+    )
     assert "already done" not in capsys.readouterr().out
     assert len(json.loads((out / "cat.json").read_text())["annotations"]) == 1
 
 
 def test_one_combined_file(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run("discover", photos, "-o", out, "--model", tiny_model, "--min-score", 0, "--format", "coco-dataset")
+    run(
+        "discover",
+        photos,
+        "-o",
+        out,
+        "--model",
+        tiny_model,
+        "--min-score",
+        0,
+        "--format",
+        "coco-dataset",
+    )
     data = CocoDataset.read(out / "annotations.json")
     assert len(data) == 3
     assert data.num_annotations > 3
@@ -95,11 +117,16 @@ def header_bomb(path: Path) -> None:
     """A PNG whose header promises 60000 x 60000 pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -124,7 +151,11 @@ def test_bad_pictures_are_named_and_stop_nothing(
         "b_empty.jpg", "c_truncated.jpg", "d_text.jpg", "e_bomb.png", "missing.jpg",
     ]  # fmt: skip
     assert "3 pictures done, 5 failed" in captured.out
-    assert {p.name for p in out.glob("*.json")} == {"a_good.json", "f_one_pixel.json", "g_line.json"}
+    assert {p.name for p in out.glob("*.json")} == {
+        "a_good.json",
+        "f_one_pixel.json",
+        "g_line.json",
+    }
     leftovers = [p for p in out.rglob("*") if p.is_file() and "tmp" in p.name.lower()]
     assert leftovers == []
 
@@ -233,7 +264,17 @@ def test_interrupted_runs_resume(tiny_model: Path, tmp_path: Path, how: signal.S
     folder.mkdir()
     for number in range(60):
         PIL.Image.fromarray(ellipses(number, 480, 640)[0]).save(folder / f"{number:03}.png")
-    command = [sys.executable, "-m", "anymask", "discover", str(folder), "-o", str(out), "--model", str(tiny_model)]
+    command = [
+        sys.executable,
+        "-m",
+        "anymask",
+        "discover",
+        str(folder),
+        "-o",
+        str(out),
+        "--model",
+        str(tiny_model),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(600):
         if len(list(out.glob("*.json"))) >= 2:
@@ -255,7 +296,9 @@ def test_interrupted_runs_resume(tiny_model: Path, tmp_path: Path, how: signal.S
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 
 
-def test_evaluate_and_fine_tune(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_and_fine_tune(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     truth = write_coco(tmp_path / "data", count=4)
     report = tmp_path / "report.json"
     run("evaluate", tiny_model, "--truth", truth, "--out", report)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import write_coco
 from skimage import data as pictures_of_skimage
 
 from anymask.data.coco import CocoDataset
@@ -15,7 +16,6 @@ from anymask.evaluation import evaluate_discoverer, evaluate_results
 from anymask.image import Image, read_image
 from anymask.methods.felzenszwalb import Felzenszwalb
 from anymask.segments import Segments
-from pictures import write_coco
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,10 @@ def oracle(dataset: CocoDataset):
 def test_the_truth_itself_scores_one(dataset: CocoDataset) -> None:
     calls = []
     report = evaluate_discoverer(
-        oracle(dataset), dataset, by="source", progress=lambda done, total: calls.append((done, total))
+        oracle(dataset),
+        dataset,
+        by="source",
+        progress=lambda done, total: calls.append((done, total)),
     )
     assert report["AR@100"] == report["AP"] == 1.0
     assert report["source=even: AR@100"] == 1.0
@@ -52,7 +55,9 @@ def test_the_truth_itself_scores_one(dataset: CocoDataset) -> None:
     assert "AR@100" in report.table()
 
 
-def test_a_failing_picture_counts_as_empty_and_is_named(dataset: CocoDataset, tmp_path: Path) -> None:
+def test_a_failing_picture_counts_as_empty_and_is_named(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
     broken = write_coco(tmp_path, count=3)
     (tmp_path / "picture2.png").write_bytes(b"not a picture")
     data = CocoDataset.read(broken)
@@ -82,7 +87,10 @@ def test_results_of_other_tools(dataset: CocoDataset, tmp_path: Path) -> None:
         ('{"annotations": []}', "not a list"),
         ('[{"image_id": 1}]', "needs the keys"),
         ('[{"image_id": 99, "segmentation": [], "score": 1}]', "does not have"),
-        ('[{"image_id": 1, "segmentation": {"size": [2, 2], "counts": "4"}, "score": 1}]', "image 1"),
+        (
+            '[{"image_id": 1, "segmentation": {"size": [2, 2], "counts": "4"}, "score": 1}]',
+            "image 1",
+        ),
         ('[{"image_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5]], "score": "high"}]', "image 1"),
     ],
 )

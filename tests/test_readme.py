@@ -9,9 +9,8 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from skimage import data as pictures_of_skimage
-
 from pictures import write_coco
+from skimage import data as pictures_of_skimage
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,7 +75,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_tree_is_the_real_one() -> None:
-    tree = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "verbs.py" in block)
+    tree = next(
+        block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "verbs.py" in block
+    )
     for line in tree.splitlines():
         name = line.split()[0]
         place = ROOT / "src" / "anymask" / name if line.startswith("  ") else ROOT / name

@@ -64,8 +64,7 @@ TABLE = (
         size=0,
         sha256="",
         note=(
-            "trained on photographs some of which carry non-commercial licences; "
-            "see its model card"
+            "trained on photographs some of which carry non-commercial licences; see its model card"
         ),
     ),
     Checkpoint(
@@ -128,8 +127,7 @@ def model_folder(name: str | Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     raise CheckpointError(
-        f"{name} is neither a bundled model nor a folder with a saved model; "
-        f"bundled is {DEFAULT}"
+        f"{name} is neither a bundled model nor a folder with a saved model; bundled is {DEFAULT}"
     )
 
 

@@ -19,7 +19,22 @@ from anymask.image import Image, read_image
 from anymask.segments import Segments
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .bmp .tif .tiff .gif .heic .heif .avif .ppm .pgm .jp2".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".ppm",
+        ".pgm",
+        ".jp2",
+    ]
 )
 FORMATS = ("coco", "png", "overlay", "coco-dataset")
 DATASET = "annotations.json"

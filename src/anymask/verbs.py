@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from anymask.checkpoints import DEFAULT, load_discoverer, recommended_min_score
 from anymask.errors import InputError
@@ -16,16 +16,32 @@ AUTO_TILE = 1024  # side of a tile in pixels, when the picture is larger than tw
 
 
 @overload
-def discover(image: list[Any] | tuple[Any, ...], **options: Any) -> list[Segments]: ...
+def discover(
+    image: list[Any] | tuple[Any, ...],
+    *,
+    model: str | Path | Callable[..., Segments] = ...,
+    min_score: float | None = ...,
+    max_segments: int = ...,
+    tile: int | str | None = ...,
+    device: str = ...,
+) -> list[Segments]: ...
 @overload
-def discover(image: Any, **options: Any) -> Segments: ...
+def discover(
+    image: Any,
+    *,
+    model: str | Path | Callable[..., Segments] = ...,
+    min_score: float | None = ...,
+    max_segments: int = ...,
+    tile: int | str | None = ...,
+    device: str = ...,
+) -> Segments: ...
 def discover(
     image: Any,
     *,
     model: str | Path | Callable[..., Segments] = DEFAULT,
     min_score: float | None = None,
     max_segments: int = 100,
-    tile: int | Literal["auto"] | None = None,
+    tile: int | str | None = None,
     device: str = "auto",
 ) -> Segments | list[Segments]:
     """Find every object, whatever it is.
@@ -53,6 +69,8 @@ def discover(
         raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
     if max_segments < 1:
         raise InputError(f"max_segments is {max_segments}; it is at least 1")
+    if isinstance(tile, str) and tile != "auto":
+        raise InputError(f"tile is {tile!r}: give a number of pixels, 'auto' or None")
     if isinstance(tile, int) and tile < 64:
         raise InputError(f"tile is {tile} pixels; it is at least 64")
     find = model if callable(model) else load_discoverer(model, device)
@@ -92,5 +110,3 @@ def _takes_options(find: Callable[..., Segments]) -> bool:
     except (TypeError, ValueError):
         return False
     return {"min_score", "max_segments"} <= set(names)
-
-

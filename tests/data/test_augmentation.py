@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import ellipses
 
 from anymask.data.augmentation import (
     PAD_VALUE,
@@ -15,7 +16,6 @@ from anymask.data.augmentation import (
     drop_small,
     large_scale_jitter,
 )
-from pictures import ellipses
 
 
 def sample_of(seed: int, height: int = 60, width: int = 80) -> Sample:
@@ -60,9 +60,7 @@ def test_jitter_is_a_function_of_its_generator() -> None:
 
 
 def test_the_papers_jitter_pads_right_and_below() -> None:
-    out = large_scale_jitter(
-        sample_of(1), 64, np.random.default_rng(0), scale=(0.5, 0.5), flip=0.0
-    )
+    out = large_scale_jitter(sample_of(1), 64, np.random.default_rng(0), scale=(0.5, 0.5), flip=0.0)
     assert (out.image[24:] == PAD_VALUE).all()
     assert (out.image[:, 32:] == PAD_VALUE).all()
     assert not (out.image[:24, :32] == PAD_VALUE).all()

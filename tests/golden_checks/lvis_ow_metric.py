@@ -64,24 +64,44 @@ def check(folder: Path) -> list[tuple[str, float, float]]:
     for case, cap in (("class_wise_official_cap300", 300), ("class_wise_cap100", 100)):
         result = class_wise_recall(data, groups, max_dets=cap)
         wanted = expected[case]
-        for official, ours in (("AR@", "AR"), ("ARs@", "AR_small"), ("ARm@", "AR_medium"), ("ARl@", "AR_large")):
+        for official, ours in (
+            ("AR@", "AR"),
+            ("ARs@", "AR_small"),
+            ("ARm@", "AR_medium"),
+            ("ARl@", "AR_large"),
+        ):
             # The official label carries the cap it was given, not the one it used.
             key = next(k for k in wanted["results"] if k.startswith(official))
             compare(f"{case}.{ours}", result[ours], wanted["results"][key])
             for group in groups:
                 key = next(
-                    (k for k in wanted["derived_groups"] if k.startswith(official) and k.endswith(f"_{group}")),
+                    (
+                        k
+                        for k in wanted["derived_groups"]
+                        if k.startswith(official) and k.endswith(f"_{group}")
+                    ),
                     None,
                 )
                 if key is not None:
-                    compare(f"{case}.{ours}_{group}", result[f"{ours}_{group}"], wanted["derived_groups"][key])
+                    compare(
+                        f"{case}.{ours}_{group}",
+                        result[f"{ours}_{group}"],
+                        wanted["derived_groups"][key],
+                    )
         for record in wanted["per_class"]:
             value = result["per_class"].get(str(record["id"]), float("nan"))
             official = next(v for k, v in record.items() if k.startswith("AR@"))
             compare(f"{case}.per_class.{record['name']}", value, official)
 
     merged = class_agnostic(data)
-    names = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"}
+    names = {
+        "AP": "AP",
+        "AP50": "AP50",
+        "AP75": "AP75",
+        "APs": "AP_small",
+        "APm": "AP_medium",
+        "APl": "AP_large",
+    }
     for key, wanted_value in expected["merged_class_cap100"]["results"].items():
         ours = names.get(key)
         if ours is None and key.startswith("AR"):
@@ -90,9 +110,17 @@ def check(folder: Path) -> list[tuple[str, float, float]]:
         if ours is not None:
             compare(f"merged_class.{ours}", merged[ours], wanted_value)
     names = {
-        "AP@[.50:.95]": "AP", "AP50": "AP50", "AP75": "AP75", "AP_small": "AP_small",
-        "AP_medium": "AP_medium", "AP_large": "AP_large", "AR@1": "AR@1", "AR@10": "AR@10",
-        "AR@100": "AR@100", "AR_small@100": "AR_small", "AR_medium@100": "AR_medium",
+        "AP@[.50:.95]": "AP",
+        "AP50": "AP50",
+        "AP75": "AP75",
+        "AP_small": "AP_small",
+        "AP_medium": "AP_medium",
+        "AP_large": "AP_large",
+        "AR@1": "AR@1",
+        "AR@10": "AR@10",
+        "AR@100": "AR@100",
+        "AR_small@100": "AR_small",
+        "AR_medium@100": "AR_medium",
         "AR_large@100": "AR_large",
     }
     for key, wanted_value in expected["coco_class_agnostic"].items():
@@ -104,5 +132,9 @@ def check(folder: Path) -> list[tuple[str, float, float]]:
     for truth, _ in data.values():
         truth.classes[truth.classes == source] = 1
     renumbered = class_wise_recall(data, max_dets=300)
-    compare("class_id_1 (deviation: correct value)", renumbered["per_class"]["1"], quirk["correct_AR_of_that_class"])
+    compare(
+        "class_id_1 (deviation: correct value)",
+        renumbered["per_class"]["1"],
+        quirk["correct_AR_of_that_class"],
+    )
     return rows

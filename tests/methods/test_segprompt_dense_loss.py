@@ -70,17 +70,23 @@ def test_right_answers_cost_almost_nothing() -> None:
 
 def test_unlabelled_area_is_hardly_a_negative() -> None:
     loss = DenseLoss(config())
-    inside, outside = logits_of(square(32, (0, 0, 8, 8)), 8), logits_of(square(32, (24, 24, 32, 32)), 8)
+    inside, outside = (
+        logits_of(square(32, (0, 0, 8, 8)), 8),
+        logits_of(square(32, (24, 24, 32, 32)), 8),
+    )
     labelled = square(4, (0, 0, 2, 2)).bool().flatten()
     weights = loss.no_object_weights(torch.stack([inside, outside]).flatten(1), labelled)
     assert weights.tolist() == pytest.approx(
         [UNLABELLED_WEIGHT + LABELLED_WEIGHT, UNLABELLED_WEIGHT]
     )
-    assert loss.no_object_weights(torch.zeros(3, 16), None).tolist() == [
-        pytest.approx(LABELLED_WEIGHT)
-    ] * 3
+    assert (
+        loss.no_object_weights(torch.zeros(3, 16), None).tolist()
+        == [pytest.approx(LABELLED_WEIGHT)] * 3
+    )
     plain = DenseLoss(config(federated=False))
-    assert plain.no_object_weights(torch.zeros(2, 16), labelled).tolist() == pytest.approx([0.1] * 2)
+    assert plain.no_object_weights(torch.zeros(2, 16), labelled).tolist() == pytest.approx(
+        [0.1] * 2
+    )
 
 
 def test_a_picture_without_objects_teaches_only_no_object() -> None:

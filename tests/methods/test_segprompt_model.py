@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import ellipses
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, pipeline
 
 from anymask.errors import InputError
@@ -19,7 +20,6 @@ from anymask.methods.segprompt import (
 )
 from anymask.methods.segprompt.processing import proposals, resize_matrix, resized_rle
 from anymask.ops.rle import decode
-from pictures import ellipses
 
 TINY = {
     "pocket_widths": (8, 16, 16, 32),
@@ -133,9 +133,7 @@ def test_score_of_the_specification() -> None:
     # Specification O10: p(object) 0.8, two pixels of probability 0.9 -> 0.72.
     class_logits = torch.tensor([[0.8, 0.2]]).log()
     mask_logits = torch.full((1, 1, 1), float(np.log(9.0)))
-    found = proposals(
-        class_logits, mask_logits, None, scaled_size=(1, 2), original_size=(1, 2)
-    )
+    found = proposals(class_logits, mask_logits, None, scaled_size=(1, 2), original_size=(1, 2))
     assert found.scores.tolist() == pytest.approx([0.8 * 1.8 / (2 + 1e-6)])
 
 

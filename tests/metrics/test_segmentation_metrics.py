@@ -100,7 +100,7 @@ def official(data, use_classes: bool) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_class_agnostic_equals_pycocotools(seed: int) -> None:
-    # One class: with several, pycocotools breaks ties of score by category, we by order in the file.
+    # One class: with several, pycocotools breaks ties of score by category, we by file order.
     data = random_pictures(seed, classes=1)
     expected, ours = official(data, use_classes=False), class_agnostic(data)
     for name, value in expected.items():
@@ -135,21 +135,21 @@ def oracle_o8() -> dict[int, tuple[Regions, Regions]]:
     """Specification O8: IoUs .82/.57, .62/0 and .42 by overlapping spans of pixels."""
     a1, b1 = iou_mask((0, 900)), iou_mask((900, 1924))
     # p1 must overlap a1 by .82 and b1 by .57: impossible with real spans, so IoUs are injected.
-    one = Regions.of(
-        [encode(a1), encode(b1)], classes=[1, 2], areas=[900, 1024]
-    ), Regions.of([encode(a1), encode(b1)], scores=[0.9, 0.8])
+    one = (
+        Regions.of([encode(a1), encode(b1)], classes=[1, 2], areas=[900, 1024]),
+        Regions.of([encode(a1), encode(b1)], scores=[0.9, 0.8]),
+    )
     a2 = iou_mask((0, 5000))
-    two = Regions.of([encode(a2)], classes=[1], areas=[5000]), Regions.of(
-        [encode(a2)], scores=[0.7]
+    two = (
+        Regions.of([encode(a2)], classes=[1], areas=[5000]),
+        Regions.of([encode(a2)], scores=[0.7]),
     )
     return {1: one, 2: two}
 
 
 def test_oracle_o8(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = iter([np.array([[0.82, 0.57], [0.62, 0.0]]), np.array([[0.42]])] * 2)
-    monkeypatch.setattr(
-        "anymask.metrics.segmentation.rle_ops.iou", lambda *_: next(tables)
-    )
+    monkeypatch.setattr("anymask.metrics.segmentation.rle_ops.iou", lambda *_: next(tables))
     result = class_wise_recall(oracle_o8(), {"known": {1}, "seen": {3}, "unseen": {2}})
     assert result["AR"] == pytest.approx(0.275)
     assert result["per_class"] == pytest.approx({"1": 0.35, "2": 0.20})

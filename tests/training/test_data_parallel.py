@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-
 from pictures import write_coco
+from safetensors.torch import load_file
 
 RUN = Path(__file__).with_name("data_parallel_run.py")
 

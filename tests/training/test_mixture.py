@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from pictures import write_coco
 
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
-from pictures import write_coco
 
 
 @pytest.fixture(scope="module")

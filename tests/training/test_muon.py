@@ -17,9 +17,7 @@ def test_singular_values_come_close_to_one(shape: tuple[int, ...]) -> None:
     assert values.max() < 1.3
     # The directions stay: the update is U V^T, up to the spread of the singular values.
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    cosine = nn.functional.cosine_similarity(
-        orthogonalise(matrices).flatten(1), (u @ v).flatten(1)
-    )
+    cosine = nn.functional.cosine_similarity(orthogonalise(matrices).flatten(1), (u @ v).flatten(1))
     assert cosine.min() > 0.95
 
 

@@ -52,9 +52,7 @@ def discover(
     lowest = recommended_min_score(loaded) if min_score is None else min_score
 
     def discover_one(image: Image) -> Segments:
-        return find(
-            image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side
-        )
+        return find(image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side)
 
     settings = {
         "model": _identity(model),
@@ -67,7 +65,7 @@ def discover(
     )
     failed: list[folder.Done] = []
     finished = skipped = 0
-    with _progress(len(tasks)) as advance:
+    with Progress(len(tasks)) as advance:
         for done in results:
             if done.error is not None:
                 failed.append(done)
@@ -107,21 +105,24 @@ def _identity(model: str) -> str:
     return model
 
 
-class _progress:
+class Progress:
     """A bar on a terminal, plain lines elsewhere; entering gives ``advance(line)``."""
 
     def __init__(self, total: int) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         self.bar = None
         if sys.stdout.isatty() and total > 1:
-            self.bar = Progress(
-                BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console()
+            self.bar = progress.Progress(
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+                console=Console(),
             )
             self.task = self.bar.add_task("", total=total)
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> Progress:
         if self.bar is not None:
             self.bar.start()
         return self

@@ -8,7 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-EXTRAS = {"heic": "pillow_heif", "supervision": "supervision", "classical": "skimage", "train": "tensorboard"}
+EXTRAS = {
+    "heic": "pillow_heif",
+    "supervision": "supervision",
+    "classical": "skimage",
+    "train": "tensorboard",
+}
 
 
 def doctor() -> None:

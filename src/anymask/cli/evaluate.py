@@ -11,7 +11,9 @@ from anymask.errors import InputError
 
 
 def evaluate(
-    model: str = typer.Argument(help="A model (see anymask models), or a COCO results file (.json)."),
+    model: str = typer.Argument(
+        help="A model (see anymask models), or a COCO results file (.json)."
+    ),
     truth: Path = typer.Option(..., help="COCO-style instances file."),
     images: Path | None = typer.Option(None, help="Folder of its pictures; default: its own."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the report as JSON here."),
@@ -57,14 +59,14 @@ def evaluate(
             by=by,
             name=model,
             checkpoint={model: digest_of(folder)} if weights.is_file() else None,
-            progress=_counter(),
+            progress=Counter(),
         )
     typer.echo(report.table())
     if out is not None:
         report.to_json(out)
 
 
-class _counter:
+class Counter:
     """A line for every tenth of the way, on the error stream."""
 
     def __init__(self) -> None:

@@ -23,6 +23,6 @@ def models() -> None:
         if row.note:
             typer.echo(f"  note     {row.note}")
     typer.echo(
-        "\nAlso: a folder saved by anymask, a folder or hub id of a Hugging Face Mask2Former, or an "
-        "official Mask2Former or SegPrompt file (.pth, .pkl)."
+        "\nAlso: a folder saved by anymask, a folder or hub id of a Hugging Face Mask2Former, or "
+        "an official Mask2Former or SegPrompt file (.pth, .pkl)."
     )

@@ -111,7 +111,7 @@ def copy_paste(
     if not taken.any():
         return sample
     chosen, labels = donor.masks[taken], donor.labels[taken]
-    covered = chosen.any(0)
+    covered = np.asarray(chosen.any(0))
     image = np.where(covered[..., None], donor.image, sample.image)
     before = sample.masks.sum((1, 2))
     left = sample.masks & ~covered

@@ -53,9 +53,7 @@ class Felzenszwalb:
         seen = set()
         parts = []
         for scale in self.scales:
-            labels = self._cut(
-                image.pixels, scale=scale, sigma=self.sigma, min_size=self.min_size
-            )
+            labels = self._cut(image.pixels, scale=scale, sigma=self.sigma, min_size=self.min_size)
             order = np.argsort(labels, axis=None, kind="stable")
             counts = np.bincount(labels.ravel())
             for pixels in np.split(order, np.cumsum(counts)[:-1]):

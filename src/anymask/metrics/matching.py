@@ -94,8 +94,10 @@ def _match_block(
 ) -> Iterator[Matched]:
     count = len(block)
     found = max(len(u.scores) for u in block)
-    truth = max(1, *(len(u.truth_areas) for u in block)) if count > 1 else max(
-        1, len(block[0].truth_areas)
+    truth = (
+        max(1, *(len(u.truth_areas) for u in block))
+        if count > 1
+        else max(1, len(block[0].truth_areas))
     )
     low, high = np.array(ranges).T[:, :, None, None]
     iou = np.full((count, found, truth), -1.0)

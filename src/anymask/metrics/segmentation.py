@@ -194,5 +194,3 @@ def _summary(result: Curves, caps: list[int]) -> dict[str, float]:
 
 def _row(values: NDArray[np.float64], row: int) -> NDArray[np.float64]:
     return values[min(row, len(values) - 1)]
-
-

@@ -51,7 +51,7 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None
     ) -> Tensor:
-        """(B, Q, D), (B, K, D), (B, K, D) and bool (B or 1, 1, Q, K), True = may attend -> (B, Q, D)."""
+        """(B, Q, D), two (B, K, D), bool (B or 1, 1, Q, K), True = may attend -> (B, Q, D)."""
 
         def split(x: Tensor) -> Tensor:
             return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

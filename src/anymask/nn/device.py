@@ -20,7 +20,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}: use auto, cpu, cuda, cuda:N or mps") from error
+        raise InputError(
+            f"unknown device {device!r}: use auto, cpu, cuda, cuda:N or mps"
+        ) from error
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),

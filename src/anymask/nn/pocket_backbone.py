@@ -62,8 +62,8 @@ class PocketBackbone(nn.Module):
 
     def __init__(
         self,
-        widths: tuple[int, int, int, int] = (32, 64, 128, 256),
-        depths: tuple[int, int, int, int] = (2, 3, 4, 2),
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        depths: tuple[int, ...] = (2, 3, 4, 2),
         num_heads: int = 8,
     ) -> None:
         super().__init__()

@@ -39,9 +39,7 @@ class PyramidPixelDecoder(nn.Module):
 
         The levels are (B, D, h, w) at strides 32, 16 and 8.
         """
-        c8, c16, c32 = (
-            conv(f) for conv, f in zip(self.lateral, features[1:], strict=True)
-        )
+        c8, c16, c32 = (conv(f) for conv, f in zip(self.lateral, features[1:], strict=True))
         p32 = c32
         p16 = self.refine[1](c16 + enlarge(p32))
         p8 = self.refine[0](c8 + enlarge(p16))

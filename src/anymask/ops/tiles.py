@@ -53,7 +53,9 @@ def plan_tiles(size: tuple[int, int], side: int, overlap: float = OVERLAP) -> li
         InputError: ``side`` is below 1 or ``overlap`` out of range.
     """
     if side < 1 or not 0 <= overlap <= 0.9:
-        raise InputError(f"a tile has a side of at least 1 and an overlap of 0 to 0.9, not {side}, {overlap}")
+        raise InputError(
+            f"a tile has a side of at least 1 and an overlap of 0 to 0.9, not {side}, {overlap}"
+        )
     rows, columns = (_starts(length, side, overlap) for length in size)
     return [
         Tile(top, left, min(top + side, size[0]), min(left + side, size[1]))
@@ -93,7 +95,9 @@ def merge_tiles(size: tuple[int, int], tiles: list[Tile], found: list[Segments])
     if not pieces:
         return Segments.empty(size)
     boxes = rle_ops.boxes([rle for _, rle in pieces])
-    cut = [_is_cut(box, tiles[number], size) for box, (number, _) in zip(boxes, pieces, strict=True)]
+    cut = [
+        _is_cut(box, tiles[number], size) for box, (number, _) in zip(boxes, pieces, strict=True)
+    ]
     owner = list(range(len(pieces)))
 
     def root(index: int) -> int:
@@ -149,10 +153,9 @@ def _agreement(
     tiles: list[Tile],
 ) -> float:
     """IoU of two masks within what both tiles see; 0 when they do not meet there."""
-    if (
-        min(box_one[2], box_two[2]) <= max(box_one[0], box_two[0])
-        or min(box_one[3], box_two[3]) <= max(box_one[1], box_two[1])
-    ):
+    if min(box_one[2], box_two[2]) <= max(box_one[0], box_two[0]) or min(
+        box_one[3], box_two[3]
+    ) <= max(box_one[1], box_two[1]):
         return 0.0
     band = tiles[one[0]].common(tiles[two[0]])
     if band is None:

@@ -116,7 +116,7 @@ class Mixture(Dataset[dict[str, Any]]):
         raise IndexError(index)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``image`` (S, S, 3) uint8, ``masks``, ``labels``, ``labelled`` and ``seed`` as tensors."""
+        """``image`` (S, S, 3) uint8, ``masks``, ``labels``, ``labelled`` and ``seed``."""
         size = self.size_of(index)
         rng = np.random.default_rng((self.seed, index))
         how = self.augmentation
@@ -150,7 +150,7 @@ class Mixture(Dataset[dict[str, Any]]):
         if self.sources[which].exhaustive:
             labelled = np.ones(pixels.shape[:2], bool)
         else:
-            labelled = masks.any(0)
+            labelled = np.asarray(masks.any(0))
         return Sample(pixels, masks, np.zeros(len(masks), np.int64), labelled)
 
 

@@ -79,7 +79,9 @@ class Muon(torch.optim.Optimizer):
         world, rank = world_size(), distributed.get_rank() if world_size() > 1 else 0
         updates = []
         for number, (shape, members) in enumerate(sorted(by_shape.items())):
-            moved = torch.stack([self._nesterov(p, group["momentum"]).reshape(shape) for p in members])
+            moved = torch.stack(
+                [self._nesterov(p, group["momentum"]).reshape(shape) for p in members]
+            )
             mine = number % world == rank
             updates.append(orthogonalise(moved) if mine else torch.zeros_like(moved))
         if world > 1 and updates:
@@ -124,7 +126,8 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     speak of: both belong to AdamW.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for p in model.parameters():
         if p.requires_grad:
             narrow = p.ndim < 2 or min(len(p), p[0].numel()) < 16

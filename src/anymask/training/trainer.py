@@ -65,7 +65,7 @@ class NumberedTrainer(Trainer):
 
 
 class MovingAverage(TrainerCallback):
-    """Exponential moving average of the weights, saved beside each checkpoint as ``ema.safetensors``.
+    """Exponential moving average of the weights, saved in checkpoints as ``ema.safetensors``.
 
     Args:
         decay: weight of the past after one step; it grows from 0 to this value as
@@ -95,7 +95,9 @@ class MovingAverage(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            save_file({n: t.contiguous() for n, t in self.average.items()}, folder / "ema.safetensors")
+            save_file(
+                {n: t.contiguous() for n, t in self.average.items()}, folder / "ema.safetensors"
+            )
 
     def apply(self, model: nn.Module) -> None:
         """Put the average into the model."""
@@ -126,7 +128,10 @@ class PlainProgress(TrainerCallback):
             rate = done / (now - self.started)
             left = (state.max_steps - state.global_step) / max(rate, 1e-9) / 60
             shown = " ".join(f"{k} {float(v):.3f}" for k, v in self.loss.items())
-            print(f"step {state.global_step}/{state.max_steps}  {left:.0f} min left  {shown}", flush=True)
+            print(
+                f"step {state.global_step}/{state.max_steps}  {left:.0f} min left  {shown}",
+                flush=True,
+            )
 
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:

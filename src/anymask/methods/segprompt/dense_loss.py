@@ -68,7 +68,10 @@ class DenseLoss(nn.Module):
                     for b in range(len(targets))
                 ]
                 weight = torch.stack(
-                    [self.no_object_weights(small[b].flatten(1), labelled[b]) for b in range(len(targets))]
+                    [
+                        self.no_object_weights(small[b].flatten(1), labelled[b])
+                        for b in range(len(targets))
+                    ]
                 )
                 for b, (query, _) in enumerate(found):
                     weight[b, query] = 1.0

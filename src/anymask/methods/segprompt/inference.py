@@ -45,7 +45,7 @@ class SegPromptDiscoverer:
     def from_pretrained(
         cls, folder_or_id: str | Path, device: str | torch.device = "auto", **kwargs: object
     ) -> SegPromptDiscoverer:
-        """Load a model saved with ``save_pretrained``; keyword arguments go to ``from_pretrained``."""
+        """Load a model saved with ``save_pretrained``; ``kwargs`` go to ``from_pretrained``."""
         return cls(SegPromptModel.from_pretrained(folder_or_id, **kwargs), device=device)
 
     def __call__(
@@ -90,7 +90,8 @@ class SegPromptDiscoverer:
                 pixels = scaled[index]
                 slot[:, : pixels.shape[1], : pixels.shape[2]] = pixels
             output = self.forward(batch)
-            assert output.class_logits is not None and output.mask_logits is not None
+            assert output.class_logits is not None
+            assert output.mask_logits is not None
             for slot_index, index in enumerate(members):
                 quality = output.quality_logits
                 seen[index] = View(

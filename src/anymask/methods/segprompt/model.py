@@ -98,11 +98,14 @@ class SegPromptModel(PreTrainedModel):
     def __init__(self, config: SegPromptConfig) -> None:
         super().__init__(config)
         if config.backbone_config is None:
-            self.backbone: nn.Module = PocketBackbone(config.pocket_widths, config.pocket_depths)
+            self.backbone: nn.Module = PocketBackbone(
+                tuple(config.pocket_widths), tuple(config.pocket_depths)
+            )
             channels = list(config.pocket_widths)
         else:
-            self.backbone = AutoBackbone.from_config(config.backbone_config)
-            channels = list(self.backbone.channels)
+            backbone = AutoBackbone.from_config(config.backbone_config)
+            self.backbone = backbone
+            channels = [int(c) for c in backbone.channels]
         if config.pixel_decoder == "deformable":
             self.pixel_decoder: nn.Module = DeformablePixelDecoder(
                 channels,

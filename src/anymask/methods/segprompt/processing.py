@@ -117,7 +117,8 @@ class SegPromptImageProcessor(BaseImageProcessor):
         nms_iou: float | None = None,
     ) -> list[Segments]:
         """Ranked proposals of every picture of a batch; see :func:`proposals`."""
-        assert outputs.class_logits is not None and outputs.mask_logits is not None
+        assert outputs.class_logits is not None
+        assert outputs.mask_logits is not None
         quality = outputs.quality_logits
         return [
             proposals(
