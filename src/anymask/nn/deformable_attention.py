@@ -237,6 +237,6 @@ def sample_by_gather(
             per_sample_weights=share.reshape(-1, levels * points),
             mode="sum",
         )
-        total = bags if total is None else total + bags
+        total = bags if total is None else total.add_(bags)
     assert total is not None
     return total.view(batch, queries, heads * width_of_head)
