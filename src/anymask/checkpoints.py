@@ -62,7 +62,7 @@ TABLE = (
         source="bundled",
         licence="research use only",
         size=0,
-        sha256="",
+        sha256="72654046f9cbd22e7f917dc42e50abc9196bf2266e4eadad0dcd8a66ae53fe3e",
         note=(
             "trained on photographs some of which carry non-commercial licences; see its model card"
         ),

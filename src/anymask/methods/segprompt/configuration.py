@@ -126,8 +126,10 @@ class SegPromptConfig(PreTrainedConfig):
             "dense_loss": True,
             "federated": True,
             "objects_per_query_group": 3,
-            "nms_iou": 0.7,
+            "views": (1.0, -1.0),
+            "nms_iou": 0.8,
+            "min_score": 0.15,
             "image_short_side": 0,
-            "image_long_side": 320,
+            "image_long_side": 256,
         }
         return cls(**{**settings, **changes})
