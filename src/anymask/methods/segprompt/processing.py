@@ -176,15 +176,18 @@ def proposals(
     order = objectness.argsort(descending=True, stable=True)
     order = order[objectness[order] >= min_score]
     if nms_iou is None:
-        order = order[:max_segments]
+        order = order[:max_segments]  # the paper's rule: the best by class, empty masks included
     else:
         rank = objectness * certainty(mask_logits)
         order = order[rank[order].argsort(descending=True, stable=True)]
-        order = order[greedy_nms(dense_iou(mask_logits[order] > 0), nms_iou)][:max_segments]
+        order = order[greedy_nms(dense_iou(mask_logits[order] > 0), nms_iou)]
     rows = resize_matrix(mask_logits.shape[1], scaled_size[0], original_size[0])
     columns = resize_matrix(mask_logits.shape[2], scaled_size[1], original_size[1])
     rles, scores = [], []
     for query in order.tolist():
+        if len(rles) == max_segments:
+            break
+        # A mask that lies in the padding alone is empty, and its place goes to the next one.
         rle, inside = resized_rle(mask_logits[query].cpu().numpy(), rows, columns)
         score = float(objectness[query]) * inside
         if inside > 0 and score >= min_score:
