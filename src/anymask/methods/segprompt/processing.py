@@ -183,7 +183,8 @@ def proposals(
         order = order[greedy_nms(dense_iou(mask_logits[order] > 0), nms_iou)]
     rows = resize_matrix(mask_logits.shape[1], scaled_size[0], original_size[0])
     columns = resize_matrix(mask_logits.shape[2], scaled_size[1], original_size[1])
-    rles, scores = [], []
+    rles: list[RLE] = []
+    scores: list[float] = []
     for query in order.tolist():
         if len(rles) == max_segments:
             break
