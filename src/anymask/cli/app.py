@@ -8,6 +8,7 @@ from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
 from anymask.cli.models import models
+from anymask.cli.scenes import scenes
 from anymask.cli.train import train
 from anymask.version import __version__
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (discover, evaluate, train, models, doctor):
+for command in (discover, evaluate, train, scenes, models, doctor):
     app.command()(command)
 
 

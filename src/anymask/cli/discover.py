@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from anymask.cli.progress import Progress
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,37 +103,3 @@ def _identity(model: str) -> str:
     if (folder / "model.safetensors").is_file():
         return f"{model} {digest_of(folder)[:12]}"
     return model
-
-
-class Progress:
-    """A bar on a terminal, plain lines elsewhere; entering gives ``advance(line)``."""
-
-    def __init__(self, total: int) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        self.bar = None
-        if sys.stdout.isatty() and total > 1:
-            self.bar = progress.Progress(
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TimeRemainingColumn(),
-                console=Console(),
-            )
-            self.task = self.bar.add_task("", total=total)
-
-    def __enter__(self) -> Progress:
-        if self.bar is not None:
-            self.bar.start()
-        return self
-
-    def __call__(self, line: str) -> None:
-        if self.bar is None:
-            typer.echo(line)
-        else:
-            self.bar.console.print(line, markup=False, highlight=False)
-            self.bar.advance(self.task)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
