@@ -215,7 +215,7 @@ THINGS: tuple[Thing, ...] = (
     ),
     _thing(
         "symbol: heart", "known", "red pink",
-        poly("heart", "main", "-.93,-.1 .93,-.1 0,.95"),
+        poly("heart", "main", "-.93,-.15 0,-.45 .93,-.15 0,.95"),
         oval("heart", "main", -.46, -.35, .5), oval("heart", "main", .46, -.35, .5),
     ),
     _thing(

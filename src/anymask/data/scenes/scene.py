@@ -38,7 +38,7 @@ SPLITS: dict[str, tuple[Group, ...]] = {
 }
 SMALLEST, LARGEST = 32, 1024
 LEAST_VISIBLE = 45  # percent of a thing that must show
-LEAST_PIXELS = 24  # of a 256-pixel picture
+LEAST_PIXELS = 24  # of a 256-pixel picture, and never fewer than 4
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _place(
     layer_map *= free
     shown = layer_map > 0
     area = int(np.count_nonzero(shown))
-    if area * 100 < whole * LEAST_VISIBLE or area < LEAST_PIXELS * size * size // 65536:
+    if area * 100 < whole * LEAST_VISIBLE or area < max(4, LEAST_PIXELS * size * size // 65536):
         return None
 
     color = dice.pick(thing.colors) if dice.chance(50) else dice.pick(tuple(COLORS))
