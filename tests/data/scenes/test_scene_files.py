@@ -1,4 +1,4 @@
-"""Scenes on disk: every file agrees with every other, and nothing is lost when it is interrupted."""
+"""Scenes on disk: the files agree with each other, and nothing is lost when a run stops."""
 
 from __future__ import annotations
 
