@@ -2,7 +2,7 @@
 
     cli, app, scale -> verbs -> methods -> nn -> ops -> types
     metrics, data -> ops -> types;  benchmarks -> data, metrics
-    training -> data, metrics, nn;  training.recipes -> methods as well
+    training -> data, metrics, nn;  training.recipes and training.studies -> methods as well
 
 Imports inside functions count too.
 """
@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "benchmarks": [*DATA, *METRICS, "benchmarks", "evaluation"],
     "training": TRAINING,
     "training.recipes": [*TRAINING, "methods"],
+    "training.studies": [*TRAINING, "methods"],
     "__main__": TOP,
     "app": TOP,
     "cli": TOP,

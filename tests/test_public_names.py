@@ -21,6 +21,7 @@ PUBLIC = [
     "ImageError",
     "InputError",
     "MissingExtraError",
+    "OutOfTime",
     "PartialFailure",
     "Report",
     "Segments",
@@ -103,5 +104,7 @@ def test_errors_form_one_tree() -> None:
     assert issubclass(anymask.VocabularyError, anymask.InputError)
     assert issubclass(anymask.InputError, ValueError)
     assert issubclass(anymask.MissingExtraError, ImportError)
-    errors = [name for name in PUBLIC if name.endswith("Error") or name == "PartialFailure"]
+    errors = [
+        name for name in PUBLIC if name.endswith("Error") or name in ("OutOfTime", "PartialFailure")
+    ]
     assert all(issubclass(getattr(anymask, name), anymask.AnymaskError) for name in errors)

@@ -8,6 +8,7 @@
     ├── DataError                      a data-set or result file is broken
     ├── CheckpointError                weights are missing, unknown or do not fit
     ├── MissingExtraError (also ImportError)   an optional package is needed
+    ├── OutOfTime                      a time budget ended; the same call continues
     └── PartialFailure                 a folder run finished, but some pictures failed
 
 Messages say what is wrong, where, and what to do next.
@@ -45,6 +46,10 @@ class DataError(AnymaskError):
 
 class CheckpointError(AnymaskError):
     """Weights are missing, unknown or do not fit the model."""
+
+
+class OutOfTime(AnymaskError):  # noqa: N818 - it is a state as much as an error
+    """A time budget ended before the work did. What is done is kept; the same call continues."""
 
 
 class MissingExtraError(AnymaskError, ImportError):

@@ -9,6 +9,7 @@ from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
 from anymask.cli.models import models
 from anymask.cli.scenes import scenes
+from anymask.cli.study import study
 from anymask.cli.train import train
 from anymask.version import __version__
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (discover, evaluate, train, scenes, models, doctor):
+for command in (discover, evaluate, train, scenes, study, models, doctor):
     app.command()(command)
 
 

@@ -12,10 +12,17 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
+from anymask.errors import OutOfTime
 from anymask.training.muon import Muon, split_parameters
-from anymask.training.trainer import MovingAverage, NumberedTrainer, PlainProgress, write_history
+from anymask.training.trainer import (
+    Deadline,
+    MovingAverage,
+    NumberedTrainer,
+    PlainProgress,
+    write_history,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ def train(
     workers: int = 0,
     tensorboard: bool = False,
     progress_seconds: float = 60.0,
+    deadline: float | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Carry a recipe out; continue from the newest checkpoint in ``out`` when there is one.
 
@@ -88,9 +97,14 @@ def train(
         workers: processes that prepare samples, per training process.
         tensorboard: also log for TensorBoard (extra ``train``).
         progress_seconds: seconds between two lines for people.
+        deadline: value of ``time.monotonic()`` at which to save and stop; None = run to the end.
+        callbacks: further callbacks of the transformers Trainer.
 
     Returns:
         ``out``.
+
+    Raises:
+        OutOfTime: the deadline came first; the same call continues.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     share = recipe.batch_size // world
@@ -131,13 +145,23 @@ def train(
         train_dataset=data,
         data_collator=recipe.collate,
         optimizers=(optimizer, LambdaLR(optimizer, lambda step: _factor(recipe, step, steps))),
-        callbacks=[PlainProgress(progress_seconds), *([average] if average else [])],
+        callbacks=[
+            PlainProgress(progress_seconds),
+            *([average] if average else []),
+            *([Deadline(deadline)] if deadline is not None else []),
+            *callbacks,
+        ],
     )
     # The lines of the default printer are raw dictionaries; ours are for people.
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_newest(out))
+    if trainer.state.global_step < steps:
+        raise OutOfTime(
+            f"{out}: stopped after step {trainer.state.global_step} of {steps} because the time is "
+            "up; the same command continues there"
+        )
     if average is not None:
         average.apply(model)
     if trainer.is_world_process_zero():

@@ -104,6 +104,21 @@ class MovingAverage(TrainerCallback):
         model.load_state_dict(self.average, strict=False)
 
 
+class Deadline(TrainerCallback):
+    """Saves and stops after the first step that ends at or behind a time.
+
+    Args:
+        at: value of ``time.monotonic()``.
+    """
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if time.monotonic() >= self.at and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+
+
 class PlainProgress(TrainerCallback):
     """A line a minute: step, samples a second, time left, the last loss."""
 

@@ -64,7 +64,9 @@ class DenseLoss(nn.Module):
                 small = masks if index < last else F.avg_pool2d(masks, 2)
                 repeats = self.config.objects_per_query_group if index < last else 1
                 found = [
-                    self.match(classes[b], small[b].flatten(1), coarse[b], repeats)
+                    self.match(
+                        classes[b], small[b].flatten(1), coarse[b], targets[b].labels, repeats
+                    )
                     for b in range(len(targets))
                 ]
                 weight = torch.stack(
@@ -125,9 +127,11 @@ class DenseLoss(nn.Module):
         return total, {name: part.detach() for name, part in parts.items()}
 
     def match(
-        self, classes: Tensor, masks: Tensor, truth: Tensor, repeats: int
+        self, classes: Tensor, masks: Tensor, truth: Tensor, labels: Tensor, repeats: int
     ) -> tuple[Tensor, Tensor]:
-        """Hungarian matching of one picture: (N, K+1), (N, P), (G, P) -> query and object indices.
+        """Hungarian matching of one picture -> query and object indices.
+
+        Classes (N, K + 1), masks (N, P), objects (G, P) with labels (G,).
 
         Every object takes up to ``repeats`` queries, as many as there are to go round.
         """
@@ -144,7 +148,7 @@ class DenseLoss(nn.Module):
         cost = (
             self.config.mask_weight * bce
             + self.config.dice_weight * dice
-            - self.config.class_weight * classes.float().softmax(-1)[:, :1]
+            - self.config.class_weight * classes.float().softmax(-1)[:, labels]
         )
         repeats = max(1, min(repeats, len(classes) // (2 * count)))
         table = np.tile(cost.cpu().numpy(), (1, repeats))

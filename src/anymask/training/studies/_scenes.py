@@ -1,0 +1,48 @@
+"""What studies on the scenes world share: the held-out scenes and their recall by group."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from anymask.data.scenes import Scene, make_scene
+from anymask.data.scenes.files import THING_IDS, scene_vocabulary
+from anymask.methods.segprompt.inference import SegPromptDiscoverer
+from anymask.methods.segprompt.model import SegPromptModel
+from anymask.metrics.segmentation import Regions, class_wise_recall
+from anymask.vocabulary import GROUPS
+
+HELD_OUT_SEED = 987_654
+
+
+@lru_cache(maxsize=2)
+def held_out(count: int, size: int) -> tuple[Scene, ...]:
+    """Scenes with things of all groups that no training sees."""
+    return tuple(make_scene(HELD_OUT_SEED, index, size, "val") for index in range(count))
+
+
+def recall_by_group(
+    model: SegPromptModel, count: int = 200, size: int = 96, max_dets: int = 100
+) -> dict[str, float]:
+    """LVIS-OW's class-wise AR on held-out scenes: ``AR`` and ``AR_known``, ``_seen``, ``_unseen``.
+
+    Args:
+        model: class-agnostic or class-aware; classes of proposals are not looked at.
+        count, size: of the scenes.
+        max_dets: proposals a picture may keep.
+    """
+    discover = SegPromptDiscoverer(model, device=model.device)
+    scenes = held_out(count, size)
+    pictures = {}
+    for first in range(0, count, 16):
+        batch = scenes[first : first + 16]
+        found = discover.discover_batch([s.as_image() for s in batch], max_segments=max_dets)
+        for scene, segments in zip(batch, found, strict=True):
+            truth = scene.segments()
+            pictures[scene.index] = (
+                Regions.of(list(truth.rles), classes=[THING_IDS[str(n)] for n in truth.labels]),
+                Regions.of(list(segments.rles), scores=segments.scores),
+            )
+    vocabulary = scene_vocabulary()
+    groups = {group: set(vocabulary.group(group).ids) for group in GROUPS}
+    measured = class_wise_recall(pictures, groups, max_dets)
+    return {name: float(measured[name]) for name in ("AR", *(f"AR_{g}" for g in GROUPS))}
