@@ -165,13 +165,17 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
         )
 
     import torch
+    from transformers.utils import logging
 
     from anymask.methods.segprompt import SegPromptConfig, SegPromptDiscoverer, SegPromptModel
     from anymask.methods.segprompt.convert import load_published
 
     if _model_type(path) == SegPromptConfig.model_type:
         try:
+            # A bar for a file that loads in a blink is noise; downloads keep theirs.
+            logging.disable_progress_bar()
             model: Any = SegPromptModel.from_pretrained(path, dtype=torch.float32)
+            logging.enable_progress_bar()
         except Exception as error:  # a damaged file raises almost anything
             raise CheckpointError(f"the model in {path} cannot be loaded: {error}") from error
     else:

@@ -103,6 +103,44 @@ def font_size(size: tuple[int, int]) -> int:
     return max(_SMALLEST_FONT, round(math.sqrt(size[0] * size[1]) / 38))
 
 
+def write_line(
+    text: str,
+    width: int,
+    size: tuple[int, int],
+    marked: Sequence[tuple[str, Color]] = (),
+    font: str | Path | None = None,
+) -> PIL.Image.Image:
+    """A strip of text to stand above or below a picture.
+
+    Args:
+        text: shortened when it is wider than the strip.
+        width: of the strip in pixels.
+        size: (H, W) of the picture it belongs to, which decides the size of the letters.
+        marked: words behind it, each with a square of its colour; those that do not fit are left
+            out.
+        font: as for :func:`annotate`.
+    """
+    letters = _font(font, font_size(size))
+    height = round(1.5 * font_size(size))
+    strip = PIL.Image.new("RGB", (width, height), "white")
+    pen = PIL.ImageDraw.Draw(strip)
+    pad = height // 4
+    while len(text) > 1 and pen.textlength(text, letters) > width - 2 * pad:
+        text = text[:-2].rstrip() + "…"
+    middle = height // 2
+    pen.text((pad, middle), text, fill="black", font=letters, anchor="lm")
+    x = pad + pen.textlength(text, letters) + 3 * pad
+    side = height // 2
+    for word, color in marked:
+        needed = side + pad + pen.textlength(word, letters)
+        if x + needed > width:
+            break
+        pen.rectangle((x, middle - side // 2, x + side, middle + side // 2), fill=color)
+        pen.text((x + side + pad, middle), word, fill="black", font=letters, anchor="lm")
+        x += needed + 3 * pad
+    return strip
+
+
 # ------------------------------------------------------------------------------------- colours
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from anymask.cli.compare import compare
+from anymask.cli.compose import compose
 from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (discover, evaluate, train, scenes, study, models, doctor):
+for command in (discover, evaluate, compare, train, scenes, compose, study, models, doctor):
     app.command()(command)
 
 

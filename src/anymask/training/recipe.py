@@ -154,8 +154,10 @@ def train(
     )
     # The lines of the default printer are raw dictionaries; ours are for people.
     from transformers import PrinterCallback
+    from transformers.utils import logging
 
     trainer.remove_callback(PrinterCallback)
+    logging.disable_progress_bar()  # a bar per saved checkpoint
     trainer.train(resume_from_checkpoint=_newest(out))
     if trainer.state.global_step < steps:
         raise OutOfTime(
