@@ -153,6 +153,18 @@ DETECTRON2_IGNORED: Table = (
     ),
 )
 
+# The prompt branches, for `PromptBranches`.
+DETECTRON2_PROMPTS: Table = (
+    (QUERY + r"id2feat\.weight", r"class_content.weight"),
+    (QUERY + r"id2pe\.weight", r"class_position.weight"),
+    (QUERY + r"memory_bank\.weight", r"cache.vectors"),
+    (QUERY + rf"ex2feat\.{WB}", r"to_content.\1"),
+    (QUERY + rf"ex2pe\.{WB}", r"to_position.\1"),
+    (QUERY + rf"open_class_embed\.{WB}", r"class_head.\1"),
+    (QUERY + r"query_repeat_feat\.weight", r"slot_content.weight"),
+    (QUERY + r"query_repeat_pos\.weight", r"slot_position.weight"),
+)
+
 LEVELS = r"model\.pixel_level_module\.decoder\."
 MODULE = r"model\.transformer_module\."
 
@@ -271,6 +283,29 @@ def convert_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours.setdefault(name.removesuffix("running_var") + "num_batches_tracked", _zero(tensor))
     if backbone is DETECTRON2_SWIN:
         _add_unused_norm(ours)
+    return ours
+
+
+def convert_prompt_branches(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The prompt branches of a SegPrompt state dict -> the state of our ``PromptBranches``.
+
+    The released tables have a last row for padding, which ours do without; a prompt counts as
+    initialised where its vector is not zero.
+
+    Args:
+        state: keys as released; all keys of other parts are passed over.
+    """
+    ours: dict[str, Tensor] = {}
+    for pattern, name in DETECTRON2_PROMPTS:
+        for key, tensor in state.items():
+            match = re.fullmatch(pattern, key)
+            if match:
+                ours[match.expand(name)] = tensor
+    for name in ("class_content.weight", "class_position.weight", "cache.vectors"):
+        if name in ours:
+            ours[name] = ours[name][:-1]
+    if "cache.vectors" in ours:
+        ours["cache.initialised"] = (ours["cache.vectors"] != 0).any(1)
     return ours
 
 
