@@ -21,6 +21,7 @@ from golden_checks import (
     pixel_decoder,
     postprocessing,
     segprompt_decoder,
+    segprompt_selection,
     segprompt_training_step,
 )
 
@@ -28,6 +29,7 @@ CHECKS: tuple[ModuleType, ...] = (
     segprompt_training_step,
     pixel_decoder,
     segprompt_decoder,
+    segprompt_selection,
     matcher_criterion,
     postprocessing,
     lvis_ow_metric,

@@ -10,7 +10,6 @@ from safetensors import safe_open
 # What a folder must hold (a key of a tensor file or of a JSON file, or a file name): its kind and
 # the part of the project that builds the system.
 KINDS: tuple[tuple[set[str], str, int], ...] = (
-    ({"known_ids_1based"}, "segprompt_selection", 3),
     ({"input.pool", "output.class"}, "fcclip_head_functions", 4),
     ({"input.text_tokens_test", "vocabulary.json"}, "fcclip_model", 4),
     ({"input.ma", "output.rc"}, "maftplus_parts", 4),
