@@ -138,11 +138,15 @@ def accuracy(model: nn.Module, inputs: Tensor, classes: Tensor) -> float:
 
 
 def measure(
-    count: int, epochs: int, width: int = 24, say: Callable[[str], None] = lambda line: None
+    count: int,
+    epochs: int,
+    width: int = 24,
+    tests: int = 2000,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
-    """Accuracy of both on 2,000 crops of another world."""
+    """Accuracy of both on crops of another world."""
     images, classes = crops(100, count)
-    test_images, test_classes = crops(200, 2000)
+    test_images, test_classes = crops(200, tests)
     say(f"{count} crops to learn from, {len(set(classes.tolist()))} things")
     cnn = network(width).to(memory_format=torch.channels_last)
     learn(cnn, images, classes, epochs, lambda x, y: moved(normalised(x), y), say)
