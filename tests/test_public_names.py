@@ -31,6 +31,7 @@ PUBLIC = [
     "__version__",
     "annotate",
     "discover",
+    "find",
     "read_image",
 ]
 

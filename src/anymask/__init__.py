@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anymask.image import Image, read_image
     from anymask.report import Report
     from anymask.segments import Segments
-    from anymask.verbs import discover
+    from anymask.verbs import discover, find
     from anymask.vocabulary import Vocabulary
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "__version__",
     "annotate",
     "discover",
+    "find",
     "read_image",
 ]
 
@@ -64,6 +65,7 @@ _MODULES = {
     "Vocabulary": "vocabulary",
     "annotate": "draw",
     "discover": "verbs",
+    "find": "verbs",
     "read_image": "image",
 }
 

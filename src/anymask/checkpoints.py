@@ -18,6 +18,7 @@ from anymask.errors import CheckpointError
 
 if TYPE_CHECKING:
     from anymask.image import Image
+    from anymask.methods.segprompt.few_shot import SegPromptFinder
     from anymask.segments import Segments
 
     Discoverer = Callable[..., Segments]
@@ -164,23 +165,59 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
             "checkpoint file or a hub id (owner/model)"
         )
 
-    import torch
-    from transformers.utils import logging
-
     from anymask.methods.segprompt import SegPromptConfig, SegPromptDiscoverer, SegPromptModel
     from anymask.methods.segprompt.convert import load_published
+    from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
-    if _model_type(path) == SegPromptConfig.model_type:
-        try:
-            # A bar for a file that loads in a blink is noise; downloads keep theirs.
-            logging.disable_progress_bar()
-            model: Any = SegPromptModel.from_pretrained(path, dtype=torch.float32)
-            logging.enable_progress_bar()
-        except Exception as error:  # a damaged file raises almost anything
-            raise CheckpointError(f"the model in {path} cannot be loaded: {error}") from error
+    kind = _model_type(path)
+    if kind == SegPromptConfig.model_type:
+        model: Any = _saved(SegPromptModel, path)
+    elif kind == PromptLearningConfig.model_type:
+        model = _saved(PromptLearningModel, path).segmenter
     else:
         model = load_published(source)
     return SegPromptDiscoverer(model, device=device)
+
+
+@lru_cache(maxsize=2)
+def load_finder(name: str | Path, device: str = "auto") -> SegPromptFinder:
+    """A finder: it takes example masks and looks for more of the same.
+
+    Args:
+        name: a folder, or a hub id, of a model trained with prompt branches.
+        device: as for :func:`load_discoverer`.
+
+    Raises:
+        CheckpointError: nothing of that name is there, or it takes no examples.
+    """
+    from anymask.methods.segprompt.few_shot import SegPromptFinder
+    from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
+
+    path = Path(name)
+    row = find(str(name))
+    if row is None and not path.exists() and _looks_like_hub_id(str(name)):
+        return SegPromptFinder.from_pretrained(name, device)
+    if row is not None or _model_type(path) != PromptLearningConfig.model_type:
+        raise CheckpointError(
+            f"{name} takes no examples: give the folder of a model trained with prompt branches "
+            "(methods/segprompt/prompt_learning.py)."
+        )
+    return SegPromptFinder(_saved(PromptLearningModel, path), device)
+
+
+def _saved(kind: Any, path: Path) -> Any:
+    """A model from its folder."""
+    import torch
+    from transformers.utils import logging
+
+    try:
+        # A bar for a file that loads in a blink is noise; downloads keep theirs.
+        logging.disable_progress_bar()
+        model = kind.from_pretrained(path, dtype=torch.float32)
+        logging.enable_progress_bar()
+    except Exception as error:  # a damaged file raises almost anything
+        raise CheckpointError(f"the model in {path} cannot be loaded: {error}") from error
+    return model
 
 
 def recommended_min_score(discover: Any) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from anymask.checkpoints import DEFAULT, load_discoverer, recommended_min_score
+import numpy as np
+
+from anymask.checkpoints import DEFAULT, load_discoverer, load_finder, recommended_min_score
 from anymask.errors import InputError
 from anymask.image import Image, read_image
 from anymask.ops.tiles import discover_in_tiles
@@ -78,6 +80,61 @@ def discover(
     if isinstance(image, (list, tuple)):
         return [_discover_one(find, read_image(one), lowest, max_segments, tile) for one in image]
     return _discover_one(find, read_image(image), lowest, max_segments, tile)
+
+
+def find(
+    image: Any,
+    *,
+    examples: Sequence[tuple[Any, Any]] | None = None,
+    bank: Any = None,
+    model: str | Path | Any,
+    min_score: float = 0.5,
+    max_segments: int = 100,
+    device: str = "auto",
+) -> Segments:
+    """Find more of what example masks show (SegPrompt, section 5.4).
+
+    Args:
+        image: anything :func:`anymask.read_image` takes.
+        examples: pairs of a picture and its masks: :class:`Segments`, whose labels are then the
+            names, or (N, H, W) or (H, W) bool.
+        bank: a :class:`~anymask.methods.segprompt.few_shot.PromptBank`, or the path of one, instead
+            of or besides examples.
+        model: folder or Hugging Face id of a model trained with prompt branches, or a
+            :class:`~anymask.methods.segprompt.few_shot.SegPromptFinder`.
+        min_score: finds below are dropped; in 0..1.
+        max_segments: at most so many of every name.
+        device: as for :func:`discover`.
+
+    Returns:
+        Labelled segments, best first.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        InputError: neither examples nor a bank, masks that do not fit, or an option out of range.
+        CheckpointError: the model cannot be loaded or takes no examples.
+        DataError: the bank cannot be read.
+    """
+    from anymask.methods.segprompt.few_shot import PromptBank, SegPromptFinder
+
+    if not 0 <= min_score <= 1:
+        raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
+    if not examples and bank is None:
+        raise InputError("nothing to look for: give examples=[(picture, masks), ...] or bank=...")
+    finder = model if isinstance(model, SegPromptFinder) else load_finder(model, device)
+    asked = PromptBank.load(bank) if isinstance(bank, (str, Path)) else bank
+    if examples:
+        shown = [(read_image(picture), _as_segments(masks)) for picture, masks in examples]
+        made = finder.prompts(shown)
+        asked = made if asked is None else asked.merge(made)
+    return finder.find(read_image(image), asked, min_score=min_score, max_segments=max_segments)
+
+
+def _as_segments(masks: Any) -> Segments:
+    if isinstance(masks, Segments):
+        return masks
+    array = np.asarray(masks)
+    return Segments.from_masks(array[None] if array.ndim == 2 else array)
 
 
 def _discover_one(

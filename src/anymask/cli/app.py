@@ -9,6 +9,7 @@ from anymask.cli.compose import compose
 from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
+from anymask.cli.find import find
 from anymask.cli.models import models
 from anymask.cli.scenes import scenes
 from anymask.cli.study import study
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (discover, evaluate, compare, train, scenes, compose, study, models, doctor):
+for command in (discover, find, evaluate, compare, train, scenes, compose, study, models, doctor):
     app.command()(command)
 
 

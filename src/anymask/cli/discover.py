@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from anymask.cli.progress import Progress
+from anymask.cli.pictures import do_pictures
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,29 +60,7 @@ def discover(
         "max_segments": max_segments,
         "tile": side,
     }
-    results = folder.run(
-        discover_one, tasks, out, formats=formats, settings=settings, overwrite=overwrite
-    )
-    failed: list[folder.Done] = []
-    finished = skipped = 0
-    with Progress(len(tasks)) as advance:
-        for done in results:
-            if done.error is not None:
-                failed.append(done)
-                advance(f"{done.task.path}: failed")
-            elif done.skipped:
-                skipped += 1
-                advance(f"{done.task.path}: already done")
-            else:
-                finished += 1
-                advance(f"{done.task.path}: {done.segments} segments, {done.seconds:.1f} s")
-    rest = f", {skipped} already done" if skipped else ""
-    typer.echo(f"{finished} pictures done{rest}, {len(failed)} failed; results in {out}/")
-    if failed:
-        typer.echo("These pictures failed:", err=True)
-        for done in failed:
-            typer.echo(f"  {done.task.path}: {done.error}", err=True)
-        raise typer.Exit(1)
+    do_pictures(discover_one, tasks, out, formats, settings, overwrite)
 
 
 def parse_tile(tile: str) -> int | str | None:

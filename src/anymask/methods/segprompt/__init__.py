@@ -12,10 +12,13 @@ from anymask.methods.segprompt.inference import SegPromptDiscoverer
 from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
 from anymask.methods.segprompt.pipeline import OpenWorldSegmentationPipeline
 from anymask.methods.segprompt.processing import SegPromptImageProcessor
+from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.methods.segprompt.targets import Targets
 
 __all__ = [
     "OpenWorldSegmentationPipeline",
+    "PromptLearningConfig",
+    "PromptLearningModel",
     "SegPromptConfig",
     "SegPromptDiscoverer",
     "SegPromptImageProcessor",
@@ -26,6 +29,8 @@ __all__ = [
 
 AutoConfig.register(SegPromptConfig.model_type, SegPromptConfig)
 AutoModel.register(SegPromptConfig, SegPromptModel)
+AutoConfig.register(PromptLearningConfig.model_type, PromptLearningConfig)
+AutoModel.register(PromptLearningConfig, PromptLearningModel)
 AutoImageProcessor.register(SegPromptConfig, slow_image_processor_class=SegPromptImageProcessor)
 PIPELINE_REGISTRY.register_pipeline(
     "open-world-segmentation",

@@ -1,0 +1,61 @@
+"""Doing many pictures at the terminal: progress, a line each, and what failed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from anymask.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from anymask.folder import Task
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+
+def do_pictures(
+    do_one: Callable[[Image], Segments],
+    tasks: Sequence[Task],
+    out: Path,
+    formats: Sequence[str],
+    settings: dict[str, Any],
+    overwrite: bool,
+) -> None:
+    """Do every picture of a plan; exit with 1 when some failed.
+
+    Args:
+        do_one: picture -> segments.
+        tasks: of ``folder.plan``.
+        out: folder for the results.
+        formats: see ``folder.run``.
+        settings: what the results depend on: with others, finished pictures are done again.
+        overwrite: do finished pictures again anyway.
+    """
+    from anymask import folder
+
+    results = folder.run(
+        do_one, tasks, out, formats=formats, settings=settings, overwrite=overwrite
+    )
+    failed: list[folder.Done] = []
+    finished = skipped = 0
+    with Progress(len(tasks)) as advance:
+        for done in results:
+            if done.error is not None:
+                failed.append(done)
+                advance(f"{done.task.path}: failed")
+            elif done.skipped:
+                skipped += 1
+                advance(f"{done.task.path}: already done")
+            else:
+                finished += 1
+                advance(f"{done.task.path}: {done.segments} segments, {done.seconds:.1f} s")
+    rest = f", {skipped} already done" if skipped else ""
+    typer.echo(f"{finished} pictures done{rest}, {len(failed)} failed; results in {out}/")
+    if failed:
+        typer.echo("These pictures failed:", err=True)
+        for done in failed:
+            typer.echo(f"  {done.task.path}: {done.error}", err=True)
+        raise typer.Exit(1)

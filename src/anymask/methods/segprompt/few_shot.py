@@ -1,0 +1,321 @@
+"""Finding things like those in example masks (SegPrompt, section 5.4).
+
+An example's prompt is the last state of an example query that looked at its mask. Prompts of one
+name are averaged; the candidates made of them search a picture, several names at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from anymask.data.formats.atomic import atomic_write
+from anymask.errors import CheckpointError, DataError, InputError
+from anymask.image import Image
+from anymask.methods.segprompt.processing import SegPromptImageProcessor, padded, proposals
+from anymask.methods.segprompt.prompt_learning import PromptLearningModel
+from anymask.nn.device import pick_device
+from anymask.segments import Segments
+
+FORMAT = "anymask-prompt-bank-1"
+UNNAMED = "object"
+
+
+@dataclass(frozen=True, eq=False)
+class PromptBank:
+    """Prompts by name.
+
+    Attributes:
+        names: C different names.
+        vectors: (C, D) float32, the mean over each name's examples.
+        counts: (C,) examples behind each.
+        checkpoint: digest of the model that made them; no other can use them.
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    checkpoint: str
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise InputError("a prompt bank has every name once; merge banks to average them.")
+        if len(self.names) != len(self.vectors) or len(self.names) != len(self.counts):
+            raise InputError("a prompt bank has a vector and a count for every name.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and vectors, in hex."""
+        sha = hashlib.sha256(json.dumps(self.names).encode())
+        sha.update(np.ascontiguousarray(self.vectors).tobytes())
+        return sha.hexdigest()
+
+    def only(self, names: Sequence[str]) -> PromptBank:
+        """Some of the names.
+
+        Raises:
+            InputError: there is no such name; the message lists those there are.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise InputError(f"no prompt for {missing[0]!r}: there are {', '.join(self.names)}.")
+        rows = [self.names.index(name) for name in names]
+        return PromptBank(tuple(names), self.vectors[rows], self.counts[rows], self.checkpoint)
+
+    def merge(self, other: PromptBank) -> PromptBank:
+        """Both banks in one; a name in both becomes the mean over all its examples.
+
+        Raises:
+            InputError: they come from different checkpoints.
+        """
+        if self.checkpoint != other.checkpoint:
+            raise InputError(
+                "these prompt banks come from different checkpoints: prompts of one model mean "
+                "nothing to another. Make them again with one model."
+            )
+        names = tuple(dict.fromkeys([*self.names, *other.names]))
+        sums = {name: np.zeros(self.vectors.shape[1]) for name in names}
+        counts = dict.fromkeys(names, 0)
+        for bank in (self, other):
+            for name, vector, count in zip(bank.names, bank.vectors, bank.counts, strict=True):
+                sums[name] += vector.astype(np.float64) * int(count)
+                counts[name] += int(count)
+        vectors = np.stack([sums[n] / counts[n] for n in names]).astype(np.float32)
+        return PromptBank(names, vectors, np.array([counts[n] for n in names]), self.checkpoint)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        about = {"format": FORMAT, "names": json.dumps(self.names), "checkpoint": self.checkpoint}
+        data = save({"vectors": self.vectors, "counts": self.counts}, metadata=about)
+        with atomic_write(path) as stream:
+            stream.write(data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PromptBank:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing or is no prompt bank.
+        """
+        try:
+            with safe_open(str(path), "np") as file:
+                about = file.metadata() or {}
+                if about.get("format") != FORMAT:
+                    raise DataError(f"{path} is no prompt bank of this version of anymask.")
+                names = tuple(json.loads(about["names"]))
+                vectors, counts = file.get_tensor("vectors"), file.get_tensor("counts")
+                return cls(names, vectors, counts, about["checkpoint"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as a prompt bank: {error}") from error
+
+
+class SegPromptFinder:
+    """Finds things like given examples with a :class:`PromptLearningModel`.
+
+    Args:
+        model: with prompt branches; it is moved to ``device`` and set to evaluation.
+        device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
+        isolated: examples do not see each other, so that a prompt depends on its own mask alone;
+            False lets the examples of one picture see each other, as in training.
+        nms_iou: drop a find whose mask IoU with a better one of the same name exceeds this.
+
+    Raises:
+        CheckpointError: the model has no prompt branches.
+    """
+
+    def __init__(
+        self,
+        model: PromptLearningModel,
+        device: str | torch.device = "auto",
+        isolated: bool = True,
+        nms_iou: float = 0.7,
+    ) -> None:
+        if model.branches is None:
+            raise CheckpointError(
+                "this model was trained without prompt branches, so it cannot take examples: give "
+                "one trained with prompt learning (auxiliary='segprompt')."
+            )
+        self.device = pick_device(device)
+        self.model = model.to(self.device).eval()
+        self.branches = model.branches
+        self.processor = SegPromptImageProcessor.for_config(model.config)
+        self.isolated, self.nms_iou = isolated, nms_iou
+        self._digest: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_id: str | Path, device: str | torch.device = "auto"
+    ) -> SegPromptFinder:
+        """Load a model saved with ``save_pretrained``."""
+        return cls(PromptLearningModel.from_pretrained(folder_or_id), device)
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the weights that prompts depend on, in hex."""
+        if self._digest is None:
+            sha = hashlib.sha256()
+            for name, tensor in sorted(self.model.segmenter.state_dict().items()):
+                sha.update(name.encode())
+                sha.update(tensor.detach().cpu().float().numpy().tobytes())
+            self._digest = sha.hexdigest()
+        return self._digest
+
+    # ------------------------------------------------------------------------------- prompts
+
+    @torch.inference_mode()
+    def extract(self, image: Image, segments: Segments) -> NDArray[np.float32]:
+        """Prompts (n, D) of the regions of a picture, one each.
+
+        Raises:
+            InputError: the regions belong to a picture of another size, or one is empty.
+        """
+        if segments.size != image.size:
+            raise InputError(
+                f"the example masks are for a picture of {segments.size} (height, width), but the "
+                f"picture has {image.size}."
+            )
+        if not len(segments):
+            return np.zeros((0, self.model.config.hidden_dim), np.float32)
+        if not segments.areas.all():
+            raise InputError("an example mask is empty: every example needs at least one pixel.")
+        pixels = self.processor.scale(image)
+        height, width = pixels.shape[1:]
+        mask_features, levels = self._encode(pixels)
+        found = []
+        for first in range(0, len(segments), 32):
+            masks = torch.from_numpy(segments[first : first + 32].masks)[None].float()
+            scaled = torch.nn.functional.interpolate(masks, (height, width), mode="area")
+            # A mask that vanishes in scaling keeps the cell where most of it lies.
+            best = scaled.flatten(2).amax(-1)[..., None, None]
+            scaled = (scaled >= 0.5 * best.clamp(max=1.0)).float()
+            canvas = torch.zeros(1, masks.shape[1], padded(height), padded(width))
+            canvas[..., :height, :width] = scaled
+            agnostic = self.model.segmenter.queries(levels[-1])
+            nothing = (agnostic[0][:, :0], agnostic[1][:, :0])
+            packed = self.model.packed(
+                levels,
+                mask_features,
+                nothing,
+                nothing,
+                canvas.to(self.device),
+                isolated=self.isolated,
+            )
+            found.append(packed.examples[0].float().cpu().numpy())
+        return np.concatenate(found)
+
+    def prompts(self, examples: Sequence[tuple[Image, Segments]]) -> PromptBank:
+        """The prompt bank of examples; regions without a label count as "object".
+
+        Raises:
+            InputError: there is no region, or masks do not fit their picture.
+        """
+        by_name: dict[str, list[NDArray[np.float32]]] = {}
+        for image, segments in examples:
+            vectors = self.extract(image, segments)
+            for label, vector in zip(segments.labels, vectors, strict=True):
+                by_name.setdefault(UNNAMED if label is None else label, []).append(vector)
+        if not by_name:
+            raise InputError("there is no example mask: give at least one.")
+        return PromptBank(
+            tuple(by_name),
+            np.stack([np.mean(vectors, 0) for vectors in by_name.values()]),
+            np.array([len(vectors) for vectors in by_name.values()]),
+            self.checkpoint,
+        )
+
+    def learned(self, rows: Mapping[str, int]) -> PromptBank:
+        """The prompts that training left in the cache, by name.
+
+        Args:
+            rows: name -> row of the cache.
+
+        Raises:
+            InputError: a row was never seen in training.
+        """
+        cache = self.branches.cache
+        unseen = [name for name, row in rows.items() if not cache.initialised[row]]
+        if unseen:
+            raise InputError(f"the cache has no prompt for {unseen[0]!r}: it never saw one.")
+        vectors = cache.vectors[list(rows.values())].float().cpu().numpy()
+        return PromptBank(tuple(rows), vectors, np.ones(len(rows), np.int64), self.checkpoint)
+
+    # --------------------------------------------------------------------------------- finding
+
+    @torch.inference_mode()
+    def find(
+        self,
+        image: Image,
+        bank: PromptBank,
+        *,
+        min_score: float = 0.5,
+        max_segments: int = 100,
+    ) -> Segments:
+        """What a picture has of every name in the bank: labelled segments, best first.
+
+        Args:
+            image: the picture.
+            bank: made by this model.
+            min_score: finds below are dropped; a score is p(object) x mean mask probability.
+            max_segments: at most so many of every name.
+
+        Raises:
+            InputError: the bank comes from another checkpoint.
+        """
+        if bank.checkpoint != self.checkpoint:
+            raise InputError(
+                "this prompt bank was made with other weights: prompts of one model mean nothing "
+                "to another. Make it again with this model."
+            )
+        pixels = self.processor.scale(image)
+        size = (pixels.shape[1], pixels.shape[2])
+        mask_features, levels = self._encode(pixels)
+        agnostic = self.model.segmenter.queries(levels[-1])
+        vectors = torch.from_numpy(bank.vectors)[None].to(agnostic[0])
+        source = torch.Generator().manual_seed(0)
+        borrowed = self.branches.borrow(agnostic[0].shape[1], len(bank), source)
+        # New names have no class embedding s: their prompt alone speaks for them.
+        candidates = self.branches.candidates(vectors, None, agnostic, borrowed)
+        no_examples = mask_features.new_zeros(1, 0, 1, 1)
+        packed = self.model.packed(levels, mask_features, agnostic, candidates, no_examples)
+        logits = self.model.heads(packed.states[-1][1])[0]
+        masks = packed.masks[-1][1][0]
+        slots = self.model.config.queries_per_class
+        found = Segments.empty(image.size)
+        for number, name in enumerate(bank.names):
+            mine = slice(number * slots, (number + 1) * slots)
+            segments = proposals(
+                logits[mine],
+                masks[mine],
+                None,
+                scaled_size=size,
+                original_size=image.size,
+                min_score=min_score,
+                max_segments=max_segments,
+                nms_iou=self.nms_iou,
+            )
+            found = found + segments.with_labels([name] * len(segments))
+        return found.sorted_by_score()
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        height, width = pixels.shape[1:]
+        batch = torch.zeros(1, 3, padded(height), padded(width))
+        batch[0, :, :height, :width] = pixels
+        return self.model.segmenter.encode(batch.to(self.device))
