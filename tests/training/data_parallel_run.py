@@ -12,8 +12,10 @@ import torch
 
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.collate import Collate
+from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
+from anymask.training.scene_samples import KNOWN, SceneSamples
 
 
 def tiny_config(dense: bool) -> SegPromptConfig:
@@ -35,6 +37,9 @@ def tiny_config(dense: bool) -> SegPromptConfig:
 
 def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> None:
     torch.set_num_threads(1)
+    if loss.startswith("prompts"):
+        prompts(out, loss == "prompts-dense", optimizer)
+        return
     config = tiny_config(loss == "dense")
     collate = Collate(config)
 
@@ -58,6 +63,40 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
         warmup=0,
         clip=0.0,
         average=0.5,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+def prompts(out: str, dense: bool, optimizer: str) -> None:
+    """The three branches on scenes: the cache takes examples of all processes in."""
+    plain = tiny_config(dense).to_dict()
+    for name in ("model_type", "architectures", "transformers_version"):
+        plain.pop(name, None)
+    config = PromptLearningConfig(
+        **plain,
+        prompt_classes=len(KNOWN),
+        queries_per_class=2,
+        max_classes=5,
+        max_examples=3,
+        min_mask_area=8,
+    )
+    collate = Collate(config)
+
+    def collate_double(samples):
+        batch = collate(samples)
+        return {**batch, "pixel_values": batch["pixel_values"].double()}
+
+    recipe = Recipe(
+        name="tiny-prompts",
+        model=lambda: PromptLearningModel(config).double(),
+        data=lambda: SceneSamples(8, 64, seed=3, class_aware=True),
+        collate=collate_double,
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-3,
+        others_lr=1e-3,
+        warmup=0,
+        clip=0.0,
     )
     train(recipe, Path(out), device="cpu", checkpoint_every=2)
 

@@ -26,7 +26,9 @@ def run(processes: int, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize(("loss", "optimizer"), [("dense", "muon"), ("points", "adamw")])
+@pytest.mark.parametrize(
+    ("loss", "optimizer"), [("dense", "muon"), ("points", "adamw"), ("prompts-dense", "muon")]
+)
 def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> None:
     truth = write_coco(tmp_path / "data", count=5)
     rest = (loss, optimizer, str(truth), str(truth.parent))

@@ -40,10 +40,11 @@ class PromptCache(nn.Module):
         class that appears for the first time takes the mean as it is.
         """
         real = classes >= 0
-        sums = torch.zeros_like(self.vectors, dtype=torch.float32)
-        counts = torch.zeros(len(sums), device=sums.device)
-        sums.index_add_(0, classes[real], states[real].detach().float())
-        counts.index_add_(0, classes[real], torch.ones_like(classes[real], dtype=torch.float32))
+        exact = torch.promote_types(self.vectors.dtype, torch.float32)
+        sums = torch.zeros_like(self.vectors, dtype=exact)
+        counts = torch.zeros(len(sums), dtype=exact, device=sums.device)
+        sums.index_add_(0, classes[real], states[real].detach().to(exact))
+        counts.index_add_(0, classes[real], torch.ones_like(classes[real], dtype=exact))
         if world_size() > 1:
             distributed.all_reduce(sums)
             distributed.all_reduce(counts)
