@@ -36,6 +36,8 @@ class Unit:
         areas: (D,) pixels.
         truth_areas: (G,) pixels.
         crowd: (G,) bool: regions that may take any number of detections and count for nothing.
+        loose: not everything is outlined: an unmatched detection is no mistake (LVIS's
+            not-exhaustive categories).
     """
 
     group: int
@@ -44,6 +46,7 @@ class Unit:
     areas: NDArray[np.float64]
     truth_areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
+    loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def _match_block(
         single = ~crowd[active[u], region]
         free[a[single], active[u[single]], t[single], region[single]] = False
     beyond = ((areas < low) | (areas > high))[:, None]  # A, 1, U, D
-    ignored = in_ignored | (~hit & beyond)
+    loose = np.array([unit.loose for unit in block])[:, None]  # U, 1
+    ignored = in_ignored | (~hit & (beyond | loose))
     positives = (exists & ~ignore).sum(-1)  # A, U
     for row, unit in enumerate(block):
         d = len(unit.scores)

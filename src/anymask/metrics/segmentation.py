@@ -165,6 +165,70 @@ def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
     return _summary(curves(match(units()), len(ids), caps), caps)
 
 
+@dataclass(frozen=True)
+class Federation:
+    """What a federated data set (LVIS) says about its pictures besides masks.
+
+    Attributes:
+        negatives: image id -> categories that are certainly not there.
+        loose: image id -> categories that are not outlined completely.
+        frequency: category id -> "r", "c" or "f".
+    """
+
+    negatives: Mapping[Any, set[int]]
+    loose: Mapping[Any, set[int]]
+    frequency: Mapping[int, str]
+
+
+def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -> dict[str, Any]:
+    """LVIS's AP and AR (Gupta et al. 2019, section 3).
+
+    In a picture only categories with truth or a negative label are judged; an unmatched detection
+    of a category that is not outlined completely is no mistake.
+
+    Args:
+        pictures: truth and detections; crowds do not exist in LVIS.
+        federation: what is known of each picture.
+        max_dets: detections a picture may keep, over all categories.
+
+    Returns:
+        ``AP``, ``AP50``, ``AP75``, ``AP_small``..., ``APr``, ``APc``, ``APf``, ``AR@<max_dets>``,
+        ``AR_small``... and ``per_class``: category id -> AP. NaN where there is no truth.
+    """
+    ids = sorted(federation.frequency)
+    number = {category: k for k, category in enumerate(ids)}
+
+    def units() -> Iterator[Unit]:
+        for image, (truth, found) in pictures.items():
+            judged = set(truth.classes.tolist()) | federation.negatives.get(image, set())
+            loose = federation.loose.get(image, set())
+            best = found.best(max_dets)
+            whole = _unit(0, truth, best.rows(np.isin(best.classes, list(judged))))
+            classes = best.classes[np.isin(best.classes, list(judged))]
+            for category in sorted(judged & number.keys()):
+                mine, theirs = truth.classes == category, classes == category
+                if mine.any() or theirs.any():
+                    yield Unit(
+                        number[category],
+                        whole.iou[theirs][:, mine],
+                        whole.scores[theirs],
+                        whole.areas[theirs],
+                        whole.truth_areas[mine],
+                        np.zeros(int(mine.sum()), bool),
+                        category in loose,
+                    )
+
+    result = curves(match(units()), len(ids), [max_dets])
+    out = _summary(result, [max_dets])
+    assert result.precision is not None
+    precision = _row(result.precision, 0)  # T, C
+    for letter in "rcf":
+        columns = [number[c] for c in ids if federation.frequency[c] == letter]
+        out[f"AP{letter}"] = mean(precision[:, columns])
+    per_class = {str(c): mean(precision[:, k]) for c, k in number.items()}
+    return {**out, "per_class": per_class}
+
+
 def _unit(group: int, truth: Regions, found: Regions) -> Unit:
     return Unit(
         group,
