@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from anymask.cli.benchmark import app as benchmark
 from anymask.cli.compare import compare
 from anymask.cli.compose import compose
 from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
 from anymask.cli.find import find
+from anymask.cli.measure import app as measure
 from anymask.cli.models import models
 from anymask.cli.scenes import scenes
 from anymask.cli.study import study
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 for command in (discover, find, evaluate, compare, train, scenes, compose, study, models, doctor):
     app.command()(command)
+app.add_typer(measure, name="measure")
+app.add_typer(benchmark, name="benchmark")
 
 
 @app.callback(invoke_without_command=True)

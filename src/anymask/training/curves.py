@@ -20,7 +20,7 @@ def draw_curves(results: Results, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("Drawing learning curves", "study") from None
+        raise MissingExtraError("Drawing learning curves", "plots") from None
     metrics = results.study.metrics
     figure = Figure(figsize=(3.6 * len(metrics), 3.2), layout="constrained")
     for axis, metric in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics):

@@ -1,0 +1,129 @@
+"""``anymask benchmark``: build the benchmarks' data from files one has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anymask.cli.progress import Progress
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.data.coco import CocoDataset
+
+app = typer.Typer(help="Build benchmarks from data sets you have.", no_args_is_help=True)
+lvis_ow = typer.Typer(help="LVIS-OW, the open-world split of LVIS v1.", no_args_is_help=True)
+app.add_typer(lvis_ow, name="lvis-ow")
+
+LvisTrain = typer.Option(..., "--lvis-train", help="lvis_v1_train.json")
+Unseen = typer.Option(
+    "rare", help="rare (the benchmark), or max-images:N: classes at most N pictures show."
+)
+
+
+@lvis_ow.command()
+def build(
+    lvis_train: Path = LvisTrain,
+    lvis_val: Path = typer.Option(..., "--lvis-val", help="lvis_v1_val.json"),
+    coco: Path = typer.Option(..., help="instances_train2017.json"),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder for the two files."),
+    unseen: str = Unseen,
+) -> None:
+    """Write the training and the test file, and compare their statistics with Table 1."""
+    from anymask.benchmarks.lvis_ow import (
+        EXPECTED,
+        TEST_FILE,
+        TRAIN_FILE,
+        build_lvis_ow,
+    )
+    from anymask.data.coco import CocoDataset
+
+    train, val, more = (CocoDataset.read(path) for path in (lvis_train, lvis_val, coco))
+    with Tenths(len(train) + len(val)) as advance:
+        found = build_lvis_ow(train, val, more, out, unseen=unseen, progress=advance)
+    typer.echo(found.table(EXPECTED if unseen == "rare" else None))
+    typer.echo(f"written: {out / TRAIN_FILE} and {out / TEST_FILE}")
+
+
+@lvis_ow.command()
+def survey(lvis_train: Path = LvisTrain) -> None:
+    """Print how many classes and pictures each choice of unseen classes removes from training."""
+    from anymask.benchmarks.lvis_ow import STUDIED, lvis_ow_split
+    from anymask.benchmarks.open_split import survey as count
+    from anymask.data.coco import CocoDataset
+
+    data = CocoDataset.read(lvis_train)
+    names = ["rare", *(f"max-images:{number}" for number in STUDIED)]
+    choices = {name: lvis_ow_split(name).unseen for name in names}
+    with Tenths(len(data)) as advance:
+        moved = count(data, choices, advance)
+    for name in names:
+        share = 100 * moved[name] / max(1, len(data))
+        typer.echo(
+            f"{name:<15} {len(choices[name]):>5} unseen classes, {moved[name]:>7,} of "
+            f"{len(data):,} pictures leave the training side ({share:.2f} %)"
+        )
+
+
+@app.command()
+def split(
+    train: Path = typer.Option(..., help="COCO-style file to split."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder for train.json and test.json."),
+    known: str = typer.Option(..., help="Names of known classes with commas, or a vocabulary."),
+    unseen: str = typer.Option(..., help="Names of unseen classes with commas, or a vocabulary."),
+    val: Path | None = typer.Option(None, help="COCO-style file that is all test."),
+) -> None:
+    """Split any COCO-style data set so that unseen classes are in no training picture."""
+    from anymask.benchmarks.open_split import OpenSplit, make_split
+    from anymask.data.coco import CocoDataset
+
+    data = CocoDataset.read(train)
+    tested = None if val is None else CocoDataset.read(val)
+    chosen = OpenSplit(_ids(data, known), _ids(data, unseen))
+    total = len(data) + (0 if tested is None else len(tested))
+    with Tenths(total) as advance:
+        found = make_split(
+            data, tested, chosen, out / "train.json", out / "test.json", progress=advance
+        )
+    typer.echo(found.table())
+    typer.echo(f"written: {out / 'train.json'} and {out / 'test.json'}")
+
+
+def _ids(data: CocoDataset, words: str) -> frozenset[int]:
+    """Category ids of names, or of a vocabulary file's names."""
+    from anymask.vocabulary import Vocabulary, normalise
+
+    if Path(words).is_file():
+        names = list(Vocabulary.read(words).names)
+    else:
+        names = [word.strip() for word in words.split(",") if word.strip()]
+    ids = {normalise(category["name"]): category["id"] for category in data.categories}
+    missing = [name for name in names if normalise(name) not in ids]
+    if missing:
+        raise InputError(
+            f"{data.path} has no category {missing[0]!r}; it has {', '.join(sorted(ids)[:20])}."
+        )
+    return frozenset(ids[normalise(name)] for name in names)
+
+
+class Tenths:
+    """Progress for many small steps: a bar on a terminal, a line each tenth elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.bar = total, Progress(total)
+        self.tenth = 0
+
+    def __enter__(self) -> Tenths:
+        self.bar.__enter__()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        line = f"{done:,} of {total:,} pictures" if tenth > self.tenth else None
+        self.tenth = max(tenth, self.tenth)
+        self.bar(line)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)
