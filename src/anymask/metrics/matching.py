@@ -1,8 +1,7 @@
 """COCO's greedy matching of detections and truth, many pictures at a time.
 
-A *unit* is what competes: all regions of a picture (class-agnostic), or those of one class in one
-picture (class-wise). Units are independent, so whole blocks of them are matched together, over all
-IoU thresholds and area ranges at once.
+Pictures are independent, so whole blocks of them are matched together, over all IoU thresholds and
+area ranges at once.
 
 Shape legend: A area ranges, T thresholds, U units of a block, D detections, G truth regions.
 """
@@ -27,26 +26,31 @@ BLOCK_VALUES = 4_000_000  # size of the largest array of a block
 
 @dataclass(frozen=True)
 class Unit:
-    """Detections and truth that are matched with each other.
+    """Detections and truth of one picture that are matched with each other.
+
+    Several classes may share a unit: pairs that must not match have an IoU below every threshold.
 
     Attributes:
-        group: number of the class (or 0) that the unit counts for.
         iou: (D, G) float64; towards a crowd it is intersection over the detection's area.
-        scores: (D,) falling.
+        scores: (D,) falling within each group.
         areas: (D,) pixels.
         truth_areas: (G,) pixels.
         crowd: (G,) bool: regions that may take any number of detections and count for nothing.
-        loose: not everything is outlined: an unmatched detection is no mistake (LVIS's
-            not-exhaustive categories).
+        groups, truth_groups: (D,) and (G,) int64: the class (or 0) that each counts for.
+        ranks: (D,) int64: how many detections of its group come before.
+        loose: (D,) bool: of a class that is not outlined completely, so that a detection without a
+            match is no mistake (LVIS's not-exhaustive categories).
     """
 
-    group: int
     iou: NDArray[np.float64]
     scores: NDArray[np.float64]
     areas: NDArray[np.float64]
     truth_areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
-    loose: bool = False
+    groups: NDArray[np.int64]
+    truth_groups: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    loose: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,13 @@ class Matched:
         unit: the unit.
         hit: (A, T, D) bool: matched with a region (ignored ones included).
         ignored: (A, T, D) bool: counts neither as right nor as wrong.
-        positives: (A,) regions that should be found.
+        counted: (A, G) bool: regions that should be found.
     """
 
     unit: Unit
     hit: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
-    positives: NDArray[np.int64]
+    counted: NDArray[np.bool_]
 
 
 def match(
@@ -106,12 +110,14 @@ def _match_block(
     iou = np.full((count, found, truth), -1.0)
     areas, truth_areas = np.zeros((count, found)), np.full((count, truth), -1.0)
     crowd = np.zeros((count, truth), bool)
+    loose = np.zeros((count, found), bool)
     for row, unit in enumerate(block):
         d, g = unit.iou.shape
         iou[row, :d, :g] = unit.iou
         areas[row, :d] = unit.areas
         truth_areas[row, :g] = unit.truth_areas
         crowd[row, :g] = unit.crowd
+        loose[row, :d] = unit.loose
     exists = truth_areas >= 0
     outside = (truth_areas < low) | (truth_areas > high)  # A, U, G
     ignore = outside | crowd
@@ -138,9 +144,8 @@ def _match_block(
         single = ~crowd[active[u], region]
         free[a[single], active[u[single]], t[single], region[single]] = False
     beyond = ((areas < low) | (areas > high))[:, None]  # A, 1, U, D
-    loose = np.array([unit.loose for unit in block])[:, None]  # U, 1
     ignored = in_ignored | (~hit & (beyond | loose))
-    positives = (exists & ~ignore).sum(-1)  # A, U
+    counted = exists & ~ignore  # A, U, G
     for row, unit in enumerate(block):
-        d = len(unit.scores)
-        yield Matched(unit, hit[:, :, row, :d], ignored[:, :, row, :d], positives[:, row])
+        d, g = unit.iou.shape
+        yield Matched(unit, hit[:, :, row, :d], ignored[:, :, row, :d], counted[:, row, :g])

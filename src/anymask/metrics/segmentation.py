@@ -97,7 +97,7 @@ def class_agnostic(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
 
     def units() -> Iterator[Unit]:
         for truth, found in pictures.values():
-            yield _unit(0, truth, found.best(max_dets))
+            yield _unit(truth, found.best(max_dets))
 
     result = curves(match(units()), 1, caps)
     return _summary(result, caps)
@@ -126,16 +126,23 @@ def class_wise_recall(
         for truth, found in pictures.values():
             kept = truth.rows(~truth.crowd & (truth.areas > 0))
             best = found.rows(found.areas > 0).best(max_dets)
-            whole = _unit(0, kept, best)
+            iou = rle_ops.iou(best.rles, kept.rles)
             for category in np.unique(kept.classes):
                 mine = kept.classes == category
+                # Detections that fit no region of the class cannot change its recall.
+                near = (iou[:, mine] >= THRESHOLDS[0] - 1e-9).any(1)
+                group = number[int(category)]
+                count = int(near.sum())
                 yield Unit(
-                    number[int(category)],
-                    whole.iou[:, mine],
-                    whole.scores,
-                    whole.areas,
-                    whole.truth_areas[mine],
-                    whole.crowd[mine],
+                    iou[near][:, mine],
+                    best.scores[near],
+                    best.areas[near],
+                    kept.areas[mine],
+                    np.zeros(int(mine.sum()), bool),
+                    np.full(count, group),
+                    np.full(int(mine.sum()), group),
+                    np.zeros(count, np.int64),
+                    np.zeros(count, bool),
                 )
 
     result = curves(match(units()), len(ids), [max_dets], with_precision=False)
@@ -153,14 +160,13 @@ def class_wise_recall(
 def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
     """COCO's AP and AR: a detection counts for its own class only; means over classes."""
     ids = sorted({int(c) for truth, _ in pictures.values() for c in truth.classes})
+    number = {category: k for k, category in enumerate(ids)}
     caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
 
     def units() -> Iterator[Unit]:
         for truth, found in pictures.values():
-            for k, category in enumerate(ids):
-                mine, theirs = truth.classes == category, found.classes == category
-                if mine.any() or theirs.any():
-                    yield _unit(k, truth.rows(mine), found.rows(theirs).best(max_dets))
+            kept = found.rows(np.isin(found.classes, ids))
+            yield _unit(truth, _best_of_each(kept, max_dets), number)
 
     return _summary(curves(match(units()), len(ids), caps), caps)
 
@@ -201,22 +207,11 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
     def units() -> Iterator[Unit]:
         for image, (truth, found) in pictures.items():
             judged = set(truth.classes.tolist()) | federation.negatives.get(image, set())
-            loose = federation.loose.get(image, set())
             best = found.best(max_dets)
-            whole = _unit(0, truth, best.rows(np.isin(best.classes, list(judged))))
-            classes = best.classes[np.isin(best.classes, list(judged))]
-            for category in sorted(judged & number.keys()):
-                mine, theirs = truth.classes == category, classes == category
-                if mine.any() or theirs.any():
-                    yield Unit(
-                        number[category],
-                        whole.iou[theirs][:, mine],
-                        whole.scores[theirs],
-                        whole.areas[theirs],
-                        whole.truth_areas[mine],
-                        np.zeros(int(mine.sum()), bool),
-                        category in loose,
-                    )
+            best = best.rows(np.isin(best.classes, list(judged & number.keys())))
+            loose = np.isin(best.classes, list(federation.loose.get(image, ())))
+            plain = truth.rows(np.isin(truth.classes, ids))
+            yield _unit(plain, best, number, loose, crowds=False)
 
     result = curves(match(units()), len(ids), [max_dets])
     out = _summary(result, [max_dets])
@@ -229,15 +224,53 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
     return {**out, "per_class": per_class}
 
 
-def _unit(group: int, truth: Regions, found: Regions) -> Unit:
+def _unit(
+    truth: Regions,
+    found: Regions,
+    number: Mapping[int, int] | None = None,
+    loose: NDArray[np.bool_] | None = None,
+    crowds: bool = True,
+) -> Unit:
+    """A picture as a unit; with ``number`` (category -> group) only equal classes may match."""
+    crowd = truth.crowd if crowds else np.zeros(len(truth.rles), bool)
+    iou = rle_ops.iou(found.rles, truth.rles, crowd)
+    count = len(found.rles)
+    if number is None:
+        groups, truth_groups = np.zeros(count, np.int64), np.zeros(len(truth.rles), np.int64)
+        ranks = np.arange(count)
+    else:
+        groups = np.array([number[c] for c in found.classes.tolist()], np.int64)
+        truth_groups = np.array([number[c] for c in truth.classes.tolist()], np.int64)
+        iou = np.where(groups[:, None] == truth_groups[None], iou, -1.0)
+        ranks = _ranks(groups)
+    nothing = np.zeros(count, bool)
     return Unit(
-        group,
-        rle_ops.iou(found.rles, truth.rles, truth.crowd),
+        iou,
         found.scores,
         found.areas,
         truth.areas,
-        truth.crowd,
+        crowd,
+        groups,
+        truth_groups,
+        ranks,
+        nothing if loose is None else loose,
     )
+
+
+def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same group come before each."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.searchsorted(ordered, ordered, side="left")
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(len(groups)) - starts
+    return ranks
+
+
+def _best_of_each(found: Regions, cap: int) -> Regions:
+    """By falling score, at most ``cap`` regions of each class."""
+    ordered = found.best(len(found.rles))
+    return ordered.rows(_ranks(ordered.classes) < cap)
 
 
 def _summary(result: Curves, caps: list[int]) -> dict[str, float]:
