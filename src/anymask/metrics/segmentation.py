@@ -9,7 +9,7 @@ Three readings of the same masks:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,10 @@ class Regions:
 
     def rows(self, rows: NDArray[Any]) -> Regions:
         """A choice of rows."""
-        numbers = np.arange(len(self.rles))[rows]
+        rows = np.asarray(rows)
+        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Regions(
-            [self.rles[n] for n in numbers],
+            [self.rles[n] for n in numbers.tolist()],
             self.scores[rows],
             self.classes[rows],
             self.areas[rows],
@@ -165,7 +166,7 @@ def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
 
     def units() -> Iterator[Unit]:
         for truth, found in pictures.values():
-            kept = found.rows(np.isin(found.classes, ids))
+            kept = found.rows(_member(found.classes, number.keys()))
             yield _unit(truth, _best_of_each(kept, max_dets), number)
 
     return _summary(curves(match(units()), len(ids), caps), caps)
@@ -208,9 +209,10 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
         for image, (truth, found) in pictures.items():
             judged = set(truth.classes.tolist()) | federation.negatives.get(image, set())
             best = found.best(max_dets)
-            best = best.rows(np.isin(best.classes, list(judged & number.keys())))
-            loose = np.isin(best.classes, list(federation.loose.get(image, ())))
-            plain = truth.rows(np.isin(truth.classes, ids))
+            judged &= number.keys()
+            best = best.rows(_member(best.classes, judged))
+            loose = _member(best.classes, federation.loose.get(image, set()))
+            plain = truth.rows(_member(truth.classes, judged))
             yield _unit(plain, best, number, loose, crowds=False)
 
     result = curves(match(units()), len(ids), [max_dets])
@@ -255,6 +257,11 @@ def _unit(
         ranks,
         nothing if loose is None else loose,
     )
+
+
+def _member(classes: NDArray[np.int64], among: Collection[int]) -> NDArray[np.bool_]:
+    """Which classes are among some."""
+    return np.array([c in among for c in classes.tolist()], bool)
 
 
 def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -290,6 +290,8 @@ def same_size(rles: Sequence[RLE]) -> None:
     Raises:
         SegmentsError: they do not.
     """
+    if all(rle["size"] == rles[0]["size"] for rle in rles):
+        return
     sizes = {(rle["size"][0], rle["size"][1]) for rle in rles}
     if len(sizes) > 1:
         listed = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
