@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -32,6 +33,8 @@ def workplace(folder: Path) -> None:
     PIL.Image.fromarray(cat).save(folder / "photo.jpg")
     PIL.Image.fromarray(coffee).resize((2100, 1400)).save(folder / "huge.jpg")
     truth = write_coco(folder / "photos", count=3)
+    rows = json.loads(truth.read_text())["annotations"]
+    (folder / "results.json").write_text(json.dumps([{**row, "score": 0.5} for row in rows]))
     truth.rename(folder / "truth.json")
 
 
@@ -44,22 +47,28 @@ def test_the_installation_is_the_one_the_full_check_uses() -> None:
                 assert wanted in check, f"{command.strip()!r} is not in .ci/run"
 
 
-@pytest.mark.parametrize("line", [line for line in lines() if line.startswith("anymask ")])
-def test_commands(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "block", [block for block in blocks("bash") if "anymask " in block], ids=str.strip
+)
+def test_commands(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of a block are run one after the other: later ones may need earlier ones."""
     from anymask import cli
 
     workplace(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = shlex.split(line)
-    if arguments[1] == "train":  # the same run, shorter
-        arguments += ["--samples", "2", "--batch-size", "1", "--size", "64", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert (stopped.value.code or 0) == 0
-    if line == "anymask discover photo.jpg":
-        names = {p.name for p in (tmp_path / "out").iterdir()}
-        assert names == {"photo.json", "photo.png", "photo.overlay.jpg"}
+    for line in block.splitlines():
+        arguments = shlex.split(line)
+        if arguments[0] != "anymask":
+            continue
+        if arguments[1] == "train":  # the same run, shorter
+            arguments += ["--samples", "2", "--batch-size", "1", "--size", "64", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert (stopped.value.code or 0) == 0, line
+        if line == "anymask discover photo.jpg":
+            names = {p.name for p in (tmp_path / "out").iterdir()}
+            assert names == {"photo.json", "photo.png", "photo.overlay.jpg"}
 
 
 def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
