@@ -2,9 +2,9 @@
 
     python benchmarks/evaluator.py [--pictures 2000] [--found 100] [--objects 12] [--rounds 3]
 
-All sides read the same truth and the same results in one run: from loaded JSON to numbers. `lvis` is
-the reference of class-wise recall and of LVIS's AP; `faster-coco-eval` the fastest published COCO
-evaluator. Both are optional: `pip install lvis faster-coco-eval`.
+All sides read the same truth and the same results in one run: from loaded JSON to numbers. `lvis`
+is the reference of LVIS's AP; `faster-coco-eval` the fastest published COCO evaluator. Both are
+optional: `pip install lvis faster-coco-eval`.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def draw(count: int, objects: int, found: int, seed: int = 0) -> tuple[list[Any]
             mask = np.zeros((SIDE, SIDE), bool)
             y, x = np.clip(corners[k] + shift, 0, SIDE - 1)
             mask[y : y + sizes[k][0], x : x + sizes[k][1]] = True
+            score = float(rng.random())
             results.append({"image_id": image, "category_id": int(classes[k]),
-                            "segmentation": encode(mask), "score": float(rng.random())})  # fmt: skip
+                            "segmentation": encode(mask), "score": score})  # fmt: skip
     for rows in (truth, results):
         rles = [row["segmentation"] for row in rows]
         for row, size, (x0, y0, x1, y1) in zip(rows, area(rles), boxes(rles)):

@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from anymask.benchmarks.frequency_plot import draw_by_frequency
-from anymask.benchmarks.protocols import PROTOCOLS, frequencies, measure, read_predictions
+from anymask.benchmarks.protocols import PROTOCOLS, frequencies, measure
 from anymask.cli.app import app
 from anymask.data.coco import CocoDataset
 from anymask.data.scenes.files import World, write_scenes
 from anymask.errors import DataError, InputError
+from anymask.predictions import read_predictions
 from anymask.report import Report
 
 
@@ -119,7 +120,7 @@ def test_broken_files(world: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     for text, match in [
         ("{", "cannot be read"),
-        ("3", "neither a list"),
+        ("3", "not a list"),
         ("[1]", "result 0 needs the keys"),
         ('[{"image_id": 1}]', "result 0 needs the keys"),
         ('{"annotations": [], "images": [{"id": 1, "file_name": "z"}]}', "has the picture z"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from anymask.image import Image
 from anymask.metrics.matching import AREA_RANGES, THRESHOLDS
 from anymask.metrics.segmentation import Regions, class_agnostic
 from anymask.ops.rle import from_coco_any
+from anymask.predictions import read_predictions
 from anymask.report import Report
 from anymask.segments import Segments
 
@@ -63,41 +63,13 @@ def evaluate_discoverer(
 def evaluate_results(
     results: str | Path, dataset: CocoDataset, *, max_dets: int = 100, by: str | None = None
 ) -> Report:
-    """The same for a COCO results file (a list of records with image_id, segmentation, score).
+    """The same for predictions in a file (see :func:`anymask.predictions.read_predictions`).
 
     Raises:
-        DataError: the file is not such a list, or a record names an unknown picture or has a mask
-            of another size.
+        DataError: the file is broken, or a record does not fit the data set; the message names it.
     """
-    path = Path(results)
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(records, list):
-        raise DataError(f"{path} is not a list of results (image_id, segmentation, score)")
-    known = set(dataset.image_ids)
-    by_image: dict[int, list[Any]] = defaultdict(list)
-    for number, record in enumerate(records):
-        if not isinstance(record, dict) or not {"image_id", "segmentation", "score"} <= set(record):
-            raise DataError(
-                f"{path}: result {number} needs the keys image_id, segmentation and score"
-            )
-        if record["image_id"] not in known:
-            raise DataError(
-                f"{path}: result {number} is of image {record['image_id']}, which {dataset.path} "
-                "does not have: do both belong to the same data set?"
-            )
-        by_image[record["image_id"]].append(record)
-    found = {}
-    for image_id, mine in by_image.items():
-        size = _size(dataset, image_id)
-        try:
-            rles = [from_coco_any(r["segmentation"], size) for r in mine]
-            found[image_id] = Regions.of(rles, scores=[float(r["score"]) for r in mine])
-        except (AnymaskError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: a result of image {image_id}: {error}") from error
-    return _report(dataset, found, max_dets, by, path.name, None, {})
+    found = read_predictions(results, dataset)
+    return _report(dataset, found, max_dets, by, Path(results).name, None, {})
 
 
 def _size(dataset: CocoDataset, image_id: int) -> tuple[int, int]:
