@@ -8,12 +8,15 @@ import typer
 
 from anymask.errors import InputError
 
-RECIPES = ("segprompt-pocket", "discover")
+FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
+PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
+RECIPES = ("segprompt-pocket", "discover", *PAPER)
 
 
 def train(
     recipe: str = typer.Argument(
-        help="segprompt-pocket (the bundled model), or discover (fine-tune on your own file)."
+        help="segprompt-pocket (the bundled model), discover (fine-tune on your own file), or one "
+        "of the paper's: " + ", ".join(PAPER) + "."
     ),
     data: Path = typer.Option(
         ..., help="COCO-style file (discover), or the folder of photographs (segprompt-pocket)."
@@ -32,7 +35,7 @@ def train(
     bf16: bool = typer.Option(False, help="Mixed precision."),
     tensorboard: bool = typer.Option(False, help="Log for TensorBoard (extra train)."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    seed: int = typer.Option(0, help="Another seed is another run."),
+    seed: int | None = typer.Option(None, help="Another seed is another run."),
 ) -> None:
     """Train a model; the same command continues an interrupted run.
 
@@ -58,6 +61,14 @@ def train(
 
         given = {"phases": [Phase(samples, size or 256)]} if samples else {}
         plan = segprompt_pocket(data, **given, **common)  # type: ignore[arg-type]
+    elif recipe in PAPER:
+        from anymask.training.recipes import segprompt
+
+        make = getattr(segprompt, recipe.replace("-", "_"))
+        start = (model_folder(init),) if recipe in FROM_STAGE1 else ()
+        shorter = {"steps": samples // (batch_size or segprompt.BATCH)} if samples else {}
+        sized = {"size": size} if size else {}
+        plan = make(data, images or data.parent, *start, **shorter, **sized, **common)
     else:
         from anymask.training.recipes.finetune import finetune
 

@@ -6,7 +6,8 @@ however often a run was interrupted: that is what makes resuming in the middle e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from anymask.data.augmentation import (
 )
 from anymask.data.coco import CocoDataset
 from anymask.image import read_image
+from anymask.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Source:
             only the labelled masks are known, and the rest is not a negative.
         image_ids: the pictures to train on; None = all.
         donor: its objects may be pasted onto other pictures.
+        rows: category id -> label; None = every object has the label 0. Objects of other
+            categories are left out, and of the lists of negative and not-exhaustive categories as
+            well.
+        repeat_threshold: pictures with rare categories are drawn more often (repeat-factor
+            sampling, Gupta et al. 2019): a category that fewer than this share of the pictures
+            show counts as sqrt(threshold / share) times as frequent; 0 = all pictures alike.
     """
 
     annotations: Path
@@ -48,6 +56,8 @@ class Source:
     exhaustive: bool = False
     image_ids: frozenset[int] | None = None
     donor: bool = False
+    rows: Mapping[int, int] | None = None
+    repeat_threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,10 @@ class Mixture(Dataset[dict[str, Any]]):
             [i for i in data.image_ids if source.image_ids is None or i in source.image_ids]
             for data, source in zip(self._data, self.sources, strict=True)
         ]
+        self._repeats = [
+            _repeat_factors(data, ids, source.repeat_threshold)
+            for data, ids, source in zip(self._data, self._ids, self.sources, strict=True)
+        ]
         weights = np.array([s.weight for s in self.sources], float)
         self._share = weights / weights.sum()
         donors = [s.weight if s.donor else 0.0 for s in self.sources]
@@ -116,13 +130,16 @@ class Mixture(Dataset[dict[str, Any]]):
         raise IndexError(index)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``image`` (S, S, 3) uint8, ``masks``, ``labels``, ``labelled`` and ``seed``."""
+        """``image`` (S, S, 3) uint8, ``masks``, ``labels``, ``labelled``, ``seed`` and lists.
+
+        ``negatives`` and ``not_exhaustive`` are labels, as the first picture's data set states.
+        """
         size = self.size_of(index)
         rng = np.random.default_rng((self.seed, index))
         how = self.augmentation
-        sample = self._draw(rng, self._share, size)
+        sample, lists = self._draw(rng, self._share, size)
         if self._donors is not None and rng.random() < how.copy_paste:
-            sample = copy_paste(sample, self._draw(rng, self._donors, size), rng)
+            sample = copy_paste(sample, self._draw(rng, self._donors, size)[0], rng)
         if how.color:
             sample = color_jitter(sample, rng, how.color)
         sample = drop_small(sample, how.min_area)
@@ -132,26 +149,61 @@ class Mixture(Dataset[dict[str, Any]]):
             "labels": torch.from_numpy(sample.labels),
             "labelled": torch.from_numpy(np.ascontiguousarray(sample.labelled)),
             "seed": int(rng.integers(2**31)),
+            **lists,
         }
 
-    def _draw(self, rng: np.random.Generator, share: NDArray[np.float64], size: int) -> Sample:
+    def _draw(
+        self, rng: np.random.Generator, share: NDArray[np.float64], size: int
+    ) -> tuple[Sample, dict[str, tuple[int, ...]]]:
         which = int(rng.choice(len(share), p=share))
-        image_id = self._ids[which][int(rng.integers(len(self._ids[which])))]
+        ids, repeats = self._ids[which], self._repeats[which]
+        if repeats is None:
+            image_id = ids[int(rng.integers(len(ids)))]
+        else:
+            image_id = ids[int(np.searchsorted(repeats, rng.random(), side="right"))]
         sample = self._load(which, image_id)
-        return large_scale_jitter(
-            sample, size, rng, self.augmentation.scale, anchor=self.augmentation.anchor
-        )
+        how = self.augmentation
+        moved = large_scale_jitter(sample, size, rng, how.scale, anchor=how.anchor)
+        return moved, self._lists(which, image_id)
+
+    def _lists(self, which: int, image_id: int) -> dict[str, tuple[int, ...]]:
+        """What the data set says of a picture besides masks, as labels."""
+        rows, record = self.sources[which].rows, self._data[which].image_record(image_id)
+        return {
+            name: tuple(rows[c] for c in record.get(key, ()) if c in rows) if rows else ()
+            for name, key in (
+                ("negatives", "neg_category_ids"),
+                ("not_exhaustive", "not_exhaustive_category_ids"),
+            )
+        }
 
     def _load(self, which: int, image_id: int) -> Sample:
         data = self._data[which]
         pixels = _pixels(data.image_path(image_id))
-        segments = data.annotations_of(image_id)
-        masks = segments[~segments.crowd].masks
+        records = [r for r in data.records_of(image_id) if not r.get("iscrowd")]
+        rows = self.sources[which].rows
+        if rows is not None:
+            records = [r for r in records if r["category_id"] in rows]
+        masks = Segments.from_coco(records, pixels.shape[:2]).masks
+        labels = [0 if rows is None else rows[r["category_id"]] for r in records]
         if self.sources[which].exhaustive:
             labelled = np.ones(pixels.shape[:2], bool)
         else:
             labelled = np.asarray(masks.any(0))
-        return Sample(pixels, masks, np.zeros(len(masks), np.int64), labelled)
+        return Sample(pixels, masks, np.array(labels, np.int64), labelled)
+
+
+def _repeat_factors(
+    data: CocoDataset, ids: Sequence[int], threshold: float
+) -> NDArray[np.float64] | None:
+    """Cumulative probabilities of the pictures, or None when all are alike."""
+    if not threshold:
+        return None
+    present = [{r["category_id"] for r in data.records_of(image_id)} for image_id in ids]
+    counts = Counter(c for categories in present for c in categories)
+    factor = {c: max(1.0, (threshold * len(ids) / n) ** 0.5) for c, n in counts.items()}
+    repeats = np.array([max((factor[c] for c in cats), default=1.0) for cats in present])
+    return np.asarray(np.cumsum(repeats) / repeats.sum())
 
 
 @lru_cache(maxsize=4096)

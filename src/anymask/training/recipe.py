@@ -37,7 +37,7 @@ class Recipe:
         batch_size: pictures of one optimiser step, over all processes and accumulation steps.
         lr: of Muon's matrices, or of AdamW.
         others_lr: of the parameters Muon leaves to AdamW.
-        backbone_lr: multiplier for parameters of ``model.backbone`` (AdamW only).
+        backbone_lr: multiplier for parameters of the backbone (AdamW only).
         optimizer: ``"muon"`` or ``"adamw"`` (the paper's).
         weight_decay: decoupled.
         warmup: steps of linear warm-up.
@@ -187,7 +187,7 @@ def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     for name, p in model.named_parameters():
         if p.requires_grad:
             decay = 0.0 if id(p) in exempt else recipe.weight_decay
-            speed = recipe.backbone_lr if name.startswith("backbone.") else 1.0
+            speed = recipe.backbone_lr if "backbone" in name.split(".")[:2] else 1.0
             groups.setdefault((decay, speed), []).append(p)
     return torch.optim.AdamW(
         [

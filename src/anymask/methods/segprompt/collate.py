@@ -24,6 +24,14 @@ class Collate:
         return {
             "pixel_values": ((pixels - self.mean) / self.std).permute(0, 3, 1, 2).contiguous(),
             "targets": [
-                Targets(s["masks"], s["labels"], s["labelled"], s["seed"]) for s in samples
+                Targets(
+                    s["masks"],
+                    s["labels"],
+                    s["labelled"],
+                    s["seed"],
+                    s.get("negatives", ()),
+                    s.get("not_exhaustive", ()),
+                )
+                for s in samples
             ],
         }

@@ -19,6 +19,8 @@ class SegPromptConfig(PreTrainedConfig):
         backbone_config: configuration of a Hugging Face backbone with four stages at strides 4,
             8, 16 and 32, or None for the pocket backbone.
         pocket_widths, pocket_depths: channels and blocks of the pocket backbone.
+        frozen_norm: batch normalisation of the backbone keeps its statistics and does not learn
+            (detectron2's ResNets).
         pixel_decoder: ``"deformable"`` (Mask2Former) or ``"pyramid"`` (cheap on a CPU).
         queries: ``"learned"`` (Mask2Former) or ``"grid"``: a query per cell of a square grid,
             its content drawn from the picture at that point; ``num_queries`` is then a square.
@@ -50,6 +52,7 @@ class SegPromptConfig(PreTrainedConfig):
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     pocket_widths: tuple[int, ...] = (32, 64, 128, 256)
     pocket_depths: tuple[int, ...] = (2, 3, 4, 2)
+    frozen_norm: bool = False
     pixel_decoder: str = "deformable"
     hidden_dim: int = 256
     mask_dim: int = 256
@@ -97,7 +100,7 @@ class SegPromptConfig(PreTrainedConfig):
     def resnet50(cls, **changes: Any) -> SegPromptConfig:
         """The paper's model: ResNet-50 ("v1.5": the stride is in the 3x3 convolution)."""
         backbone = ResNetConfig(out_features=STAGES, downsample_in_bottleneck=False)
-        return cls(backbone_config=backbone, **changes)
+        return cls(**{"backbone_config": backbone, "frozen_norm": True, **changes})
 
     @classmethod
     def swin_tiny(cls, **changes: Any) -> SegPromptConfig:

@@ -130,7 +130,21 @@ class SegPromptModel(PreTrainedModel):
         self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
         self.quality_head = nn.Linear(config.hidden_dim, 1) if config.quality_head else None
         self.criterion = DenseLoss(config) if config.dense_loss else PointLoss(config)
+        if config.frozen_norm:
+            for norm in self._frozen():
+                norm.requires_grad_(False)
         self.post_init()
+
+    def train(self, mode: bool = True) -> SegPromptModel:
+        """Switch training on or off; frozen normalisation stays as it is."""
+        super().train(mode)
+        if self.config.frozen_norm:
+            for norm in self._frozen():
+                norm.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        return [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def _init_weights(self, module: nn.Module) -> None:
         # Queries start at N(0, 1) as in Mask2Former; every other part keeps its own initialiser,
