@@ -321,6 +321,7 @@ def test_the_prompt_of_a_step_is_older_than_its_examples() -> None:
         {"known_classes": (0, 3), "unlabelled_classes": (1, 2)},
         {"freeze_backbone": True},
         {"text_dim": 8},
+        {"prompt_source": "batch"},
     ],
     ids=str,
 )
@@ -388,3 +389,40 @@ def test_choices_keep_their_rules(labels: list[int], known: set[int], most: int,
         assert (kind == Kind.PADDING) == (c < 0)
         assert (kind == Kind.OUTLINED) == (c in large and c in known)
         assert (kind == Kind.PRESENT) == (c in large and c not in known)
+
+
+def test_prompts_from_other_pictures() -> None:
+    classes = torch.tensor([[0, 1, -1], [1, 2, 0]])
+    examples = torch.tensor([[[1.0], [2.0]], [[4.0], [9.0]]])
+    example_classes = torch.tensor([[0, 1], [1, -1]])
+    old = torch.full((2, 3, 1), 100.0)
+    found = PromptLearningModel._from_others(old, classes, examples, example_classes)
+    # Picture 0 has the only example of class 0, so that its own prompt stays the cache's.
+    assert found[..., 0].tolist() == [[100.0, 4.0, 100.0], [2.0, 100.0, 1.0]]
+
+
+def test_gradients_reach_the_examples_of_other_pictures() -> None:
+    torch.manual_seed(0)
+    pixels, targets = batch()
+    targets[1] = Targets(targets[1].masks, torch.tensor([3]), seed=5)  # class 3 is in both
+    grads = []
+    for source in ("cache", "batch"):
+        torch.manual_seed(0)
+        config = small(prompt_source=source, example_supervision="off", use_class_embedding=False)
+        model = PromptLearningModel(config).train()
+        states: list[Tensor] = []
+        inner = model.packed
+
+        def spy(*args: Any, states: list[Tensor] = states, inner: Any = inner, **more: Any) -> Any:
+            packed = inner(*args, **more)
+            if packed.examples.shape[1]:
+                packed.examples.retain_grad()
+                states.append(packed.examples)
+            return packed
+
+        model.packed = spy  # type: ignore[method-assign]
+        model(pixels, targets).loss.backward()
+        grads.append(states[0].grad)
+    assert grads[0] is None
+    assert grads[1] is not None
+    assert grads[1].abs().sum() > 0

@@ -73,6 +73,10 @@ class PromptLearningConfig(SegPromptConfig):
         padding_visible: real examples see padded ones (as released).
         prompt_projection: linear maps of p to content and position.
         prompt_head: v and e have a class head of their own.
+        prompt_source: ``"cache"`` (the paper: moving averages, without gradients), or ``"batch"``:
+            the prompt of a class is the mean of its examples in the *other* pictures of the batch,
+            with gradients, and the cache's where there are none. Not in the paper: it teaches
+            examples to describe their class, which few-shot search needs.
         prompt_loss_weights: multipliers of class, dice and mask term of v.
         prompt_no_object_weight: of v's class term.
         text_dim: width of fixed text embeddings that take p's place (section 5.4); 0 = none.
@@ -101,6 +105,7 @@ class PromptLearningConfig(SegPromptConfig):
     padding_visible: bool = False
     prompt_projection: bool = False
     prompt_head: bool = False
+    prompt_source: str = "cache"
     prompt_loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     prompt_no_object_weight: float = 0.1
     text_dim: int = 0
@@ -114,6 +119,7 @@ class PromptLearningConfig(SegPromptConfig):
             "cap_per_class": ("v", "v_and_q"),
             "assignment": ("many_to_one", "all_positive"),
             "mask_truth": ("all_present", "examples_only"),
+            "prompt_source": ("cache", "batch"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -404,19 +410,42 @@ class PromptLearningModel(PreTrainedModel):
         classes = torch.tensor([s.candidates.classes for s in selection], device=device)
         source = generators([targets[0].seed])[0]
         borrowed = branches.borrow(agnostic[0].shape[1], config.max_classes, source)
+        masks, example_classes = self._examples(targets, selection)
+        real = None if config.padding_visible else example_classes >= 0
+
+        def decode(
+            candidates: tuple[Tensor, Tensor],
+            agnostic: tuple[Tensor, Tensor],
+            shown: Tensor,
+            real: Tensor | None,
+        ) -> Packed:
+            return self.packed(
+                levels,
+                mask_features,
+                agnostic,
+                candidates,
+                shown,
+                inner_features=inner,
+                real_examples=real,
+            )
+
         # The prompts of this step are read before the cache takes its examples in.
         prompts = branches.prompts(classes)
-        candidates = branches.candidates(prompts, classes, agnostic, borrowed)
-        masks, example_classes = self._examples(targets, selection)
-        packed = self.packed(
-            levels,
-            mask_features,
-            agnostic,
-            candidates,
-            masks,
-            inner_features=inner,
-            real_examples=None if config.padding_visible else example_classes >= 0,
-        )
+        if config.prompt_source == "batch":
+            nothing = agnostic[0][:, :0]
+            first = decode((nothing, nothing), (nothing, nothing), masks, real)
+            prompts = self._from_others(prompts, classes, first.examples, example_classes)
+            candidates = branches.candidates(prompts, classes, agnostic, borrowed)
+            rest = decode(candidates, agnostic, masks[:, :0], None)
+            packed = Packed(
+                [(*a[:2], b[2]) for a, b in zip(rest.states, first.states, strict=True)],
+                [(*a[:2], b[2]) for a, b in zip(rest.masks, first.masks, strict=True)],
+                first.examples,
+                rest.decoded,
+            )
+        else:
+            candidates = branches.candidates(prompts, classes, agnostic, borrowed)
+            packed = decode(candidates, agnostic, masks, real)
         output = self._agnostic_loss(packed, targets)
         sources = generators([target.seed + 1 for target in targets], device)
         self._add(output, self._prompt_loss(packed, targets, selection, sources))
@@ -425,6 +454,21 @@ class PromptLearningModel(PreTrainedModel):
         if self.training:
             branches.cache.update(packed.examples.flatten(0, 1), example_classes.flatten())
         return output
+
+    @staticmethod
+    def _from_others(
+        prompts: Tensor, classes: Tensor, examples: Tensor, example_classes: Tensor
+    ) -> Tensor:
+        """Prompts (B, C, D) with those replaced that other pictures have examples (B, E, D) of."""
+        # DEVIATION: eq. 4 takes prompts from the cache, which no gradient passes.
+        same = classes[:, :, None, None] == example_classes[None, None]  # B, C, B', E
+        same &= (classes >= 0)[:, :, None, None]
+        own = torch.arange(len(classes), device=classes.device)
+        same[own, :, own] = False
+        share = same.flatten(2).to(examples)
+        count = share.sum(-1, keepdim=True)
+        mean = share @ examples.flatten(0, 1) / count.clamp(min=1)
+        return torch.where(count > 0, mean, prompts)
 
     def select(self, target: Targets) -> Selection:
         """Examples and candidates of a picture, drawn with its own seed."""
