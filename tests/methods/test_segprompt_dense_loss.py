@@ -121,12 +121,21 @@ def test_order_of_objects_and_queries_does_not_matter() -> None:
 def test_inner_predictions_match_an_object_with_several_queries() -> None:
     loss = DenseLoss(config(objects_per_query_group=3))
     truth = cells(square(32, (0, 0, 16, 16))[None], 8)
-    query, item = loss.match(torch.zeros(8, 2), torch.randn(8, 16), truth, repeats=3)
+    masks, labels = torch.randn(8, 16), torch.zeros(4, dtype=torch.long)
+    query, item = loss.match(torch.zeros(8, 2), masks, truth, labels[:1], repeats=3)
     assert len(set(query.tolist())) == 3
     assert item.tolist() == [0, 0, 0]
     # With as many objects as half the queries there are none to spare.
-    query, item = loss.match(torch.zeros(8, 2), torch.randn(8, 16), truth.repeat(4, 1), repeats=3)
+    query, item = loss.match(torch.zeros(8, 2), masks, truth.repeat(4, 1), labels, repeats=3)
     assert sorted(item.tolist()) == [0, 1, 2, 3]
+
+
+def test_matching_looks_at_the_class_of_each_object() -> None:
+    loss = DenseLoss(config(num_classes=2))
+    truth = cells(square(32, (0, 0, 16, 16))[None], 8).repeat(2, 1)
+    classes = torch.tensor([[0.0, 5.0, 0.0], [5.0, 0.0, 0.0]])
+    query, item = loss.match(classes, torch.zeros(2, 16), truth, torch.tensor([0, 1]), repeats=1)
+    assert dict(zip(query.tolist(), item.tolist())) == {0: 1, 1: 0}
 
 
 def test_best_iou() -> None:
