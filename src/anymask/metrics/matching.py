@@ -122,7 +122,7 @@ def _match_block(
     outside = (truth_areas < low) | (truth_areas > high)  # A, U, G
     ignore = outside | crowd
     free = np.ones((len(ranges), count, len(thresholds), truth), bool)
-    hit = np.zeros((len(ranges), len(thresholds), count, found), bool)
+    hit = np.zeros((found, len(ranges), count, len(thresholds)), bool)
     in_ignored = np.zeros_like(hit)
     # Regions that count come before ignored ones whatever their IoU.
     bonus = np.where(ignore, 0.0, 2.0)[:, :, None, :]
@@ -136,16 +136,22 @@ def _match_block(
         merit = np.where(fits & free[:, active], overlap[:, None, :] + bonus[:, active], -1.0)
         best = truth - 1 - merit[..., ::-1].argmax(-1)  # A, U', T; the later of equals
         taken = np.take_along_axis(merit, best[..., None], -1)[..., 0] >= 0
-        hit[:, :, active, d] = taken.transpose(0, 2, 1)
+        hit[d][:, active] = taken
         was_ignored = np.take_along_axis(ignore[:, active, None, :], best[..., None], -1)[..., 0]
-        in_ignored[:, :, active, d] = (taken & was_ignored).transpose(0, 2, 1)
+        in_ignored[d][:, active] = taken & was_ignored
         a, u, t = np.nonzero(taken)
         region = best[a, u, t]
         single = ~crowd[active[u], region]
         free[a[single], active[u[single]], t[single], region[single]] = False
-    beyond = ((areas < low) | (areas > high))[:, None]  # A, 1, U, D
-    ignored = in_ignored | (~hit & (beyond | loose))
+    beyond = (areas < low) | (areas > high) | loose  # A, U, D
+    ignored = in_ignored | (~hit & beyond.transpose(2, 0, 1)[..., None])
     counted = exists & ~ignore  # A, U, G
     for row, unit in enumerate(block):
         d, g = unit.iou.shape
-        yield Matched(unit, hit[:, :, row, :d], ignored[:, :, row, :d], counted[:, row, :g])
+        # D, A, T as it was computed -> A, T, D as it is read.
+        yield Matched(
+            unit,
+            hit[:d, :, row].transpose(1, 2, 0),
+            ignored[:d, :, row].transpose(1, 2, 0),
+            counted[:, row, :g],
+        )

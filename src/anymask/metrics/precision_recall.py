@@ -127,18 +127,13 @@ def _precision(kept: list[_Chunk], positives: NDArray[np.int64], cap: int) -> ND
     order = np.lexsort((-scores, groups))
     order = order[ranks[order] < cap]
     edges = np.searchsorted(groups[order], np.arange(classes + 1))
-    right = np.concatenate([chunk.right for chunk in kept], -1)
-    wrong = np.concatenate([chunk.wrong for chunk in kept], -1)
-    for group in np.flatnonzero(positives.any(0)):
-        mine = order[edges[group] : edges[group + 1]]
-        total = positives[:, group]
-        if not len(mine):
-            out[total > 0, :, group] = 0.0
-            continue
-        for a in np.flatnonzero(total):
-            out[a, :, group] = _average_precision(
-                right[a][:, mine], wrong[a][:, mine], int(total[a])
-            )
+    for a in range(ranges):  # one at a time: these are the largest arrays there are
+        right = np.concatenate([chunk.right[a] for chunk in kept], -1)[:, order]
+        wrong = np.concatenate([chunk.wrong[a] for chunk in kept], -1)[:, order]
+        for group in np.flatnonzero(positives[a]):
+            mine = slice(edges[group], edges[group + 1])
+            total = int(positives[a, group])
+            out[a, :, group] = _average_precision(right[:, mine], wrong[:, mine], total)
     return out
 
 

@@ -69,6 +69,8 @@ class Regions:
     def rows(self, rows: NDArray[Any]) -> Regions:
         """A choice of rows."""
         rows = np.asarray(rows)
+        if rows.dtype == np.bool_ and rows.all():
+            return self
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Regions(
             [self.rles[n] for n in numbers.tolist()],
