@@ -290,3 +290,56 @@ def test_the_command_says_what_is_missing(world: Path, folder: Path) -> None:
     assert isinstance(run(world, folder, photo).exception, InputError)
     assert isinstance(run(world, folder, "--bank", "x").exception, InputError)
     assert isinstance(run(world, folder, photo, "--bank", "x").exception, DataError)
+
+
+def test_words_are_prompts_too() -> None:
+    torch.manual_seed(0)
+    config = PromptLearningConfig.pocket(**SMALL, text_dim=8)
+    model = PromptLearningModel(config)
+    words = torch.randn(6, 8)
+    assert model.branches is not None
+    model.branches.set_text(words)
+    classes = torch.tensor([[2, -1]])
+    expected = model.branches.text(words[2])  # type: ignore[misc]
+    torch.testing.assert_close(model.branches.prompts(classes)[0, 0], expected)
+    assert not model.branches.prompts(classes)[0, 1].any()
+    with pytest.raises(ValueError, match="one of 8 numbers"):
+        model.branches.set_text(words[:3])
+    finder = SegPromptFinder(model, "cpu")
+    made = finder.from_text(["cup", "key"], words[:2].numpy())
+    np.testing.assert_allclose(
+        made.vectors[1],
+        model.branches.text(words[1]).detach().numpy(),  # type: ignore[misc]
+        atol=1e-6,
+    )
+    found = finder.find(picture(), made, min_score=0.0)
+    assert set(found.labels) == {"cup", "key"}
+    with pytest.raises(InputError, match="8 numbers for each"):
+        finder.from_text(["cup"], words.numpy())
+    plain = SegPromptFinder(PromptLearningModel(PromptLearningConfig.pocket(**SMALL)), "cpu")
+    with pytest.raises(InputError, match="without text"):
+        plain.from_text(["cup"], words[:1].numpy())
+
+
+def test_seen_things_are_known_by_name_only() -> None:
+    from anymask.methods.segprompt.collate import Collate
+    from anymask.methods.segprompt.selection import Kind
+    from anymask.training.scene_samples import KNOWN, SEEN, SceneSamples
+
+    data = SceneSamples(30, 64, seed=1, class_aware=True, image_labels=True)
+    classes = len(KNOWN) + len(SEEN)
+    settings = {**SMALL, "prompt_classes": classes, "known_classes": tuple(range(len(KNOWN)))}
+    model = PromptLearningModel(
+        PromptLearningConfig.pocket(**{**settings, "max_classes": 20, "min_mask_area": 4})
+    ).train()
+    batch = Collate(model.config)([data[k] for k in range(6)])
+    named = [target.image_labels for target in batch["targets"]]
+    assert any(named)
+    assert all(len(KNOWN) <= label < classes for labels in named for label in labels)
+    for target in batch["targets"]:
+        chosen = model.select(target).candidates
+        kinds = dict(zip(chosen.classes, chosen.kinds, strict=True))
+        assert all(kinds[label] == Kind.PRESENT for label in target.image_labels)
+    loss = model(**batch).loss
+    loss.backward()
+    assert torch.isfinite(loss)

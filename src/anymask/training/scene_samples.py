@@ -13,6 +13,7 @@ from anymask.data.scenes import make_scene
 from anymask.data.scenes.categories import THINGS
 
 KNOWN = tuple(thing.name for thing in THINGS if thing.group == "known")
+SEEN = tuple(thing.name for thing in THINGS if thing.group == "seen")
 
 
 @dataclass
@@ -25,6 +26,8 @@ class SceneSamples(Dataset[dict[str, Any]]):
         seed: of the world.
         class_aware: label k is ``KNOWN[k]``; otherwise every label is 0.
         flip: mirror every other picture.
+        image_labels: also say which seen things are there, without masks: label ``len(KNOWN) + k``
+            is ``SEEN[k]`` (SegPrompt, section 5.4).
     """
 
     count: int
@@ -32,6 +35,7 @@ class SceneSamples(Dataset[dict[str, Any]]):
     seed: int = 0
     class_aware: bool = False
     flip: bool = True
+    image_labels: bool = False
 
     def __len__(self) -> int:
         return self.count
@@ -55,4 +59,15 @@ class SceneSamples(Dataset[dict[str, Any]]):
             # Closed-world truth, as the paper trains: what has no label is background.
             "labelled": torch.ones(image.shape[:2], dtype=torch.bool),
             "seed": index,
+            "image_labels": tuple(
+                sorted(
+                    {
+                        len(KNOWN) + SEEN.index(o.thing.name)
+                        for o in scene.objects
+                        if o.thing.group == "seen"
+                    }
+                )
+            )
+            if self.image_labels
+            else (),
         }

@@ -31,6 +31,7 @@ class Collate:
                     s["seed"],
                     s.get("negatives", ()),
                     s.get("not_exhaustive", ()),
+                    s.get("image_labels", ()),
                 )
                 for s in samples
             ],

@@ -257,6 +257,29 @@ class SegPromptFinder:
         vectors = cache.vectors[list(rows.values())].float().cpu().numpy()
         return PromptBank(tuple(rows), vectors, np.ones(len(rows), np.int64), self.checkpoint)
 
+    @torch.inference_mode()
+    def from_text(self, names: Sequence[str], embeddings: NDArray[np.float32]) -> PromptBank:
+        """The prompt bank of words (section 5.4), for a model trained with text prompts.
+
+        Args:
+            names: C different names.
+            embeddings: (C, text_dim), by the encoder that the model was trained with.
+
+        Raises:
+            InputError: the model takes no text, or the shapes do not fit.
+        """
+        text = self.branches.text
+        if text is None:
+            raise InputError("this model was trained without text: give example masks.")
+        if embeddings.shape != (len(names), text.in_features):
+            raise InputError(
+                f"embeddings are {embeddings.shape}; {text.in_features} numbers for each of the "
+                f"{len(names)} names are needed."
+            )
+        vectors = text(torch.from_numpy(embeddings).to(self.device).float())
+        counts = np.ones(len(names), np.int64)
+        return PromptBank(tuple(names), vectors.cpu().numpy(), counts, self.checkpoint)
+
     # --------------------------------------------------------------------------------- finding
 
     @torch.inference_mode()

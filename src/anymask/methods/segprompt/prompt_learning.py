@@ -158,6 +158,23 @@ class PromptBranches(nn.Module):
             self.register_buffer("text_table", torch.zeros(classes, config.text_dim))
         self.class_head = nn.Linear(dim, config.num_classes + 1) if config.prompt_head else None
 
+    @torch.no_grad()
+    def set_text(self, embeddings: Tensor) -> None:
+        """Take fixed text embeddings (C_tab, text_dim) of any encoder as prompts (section 5.4).
+
+        Raises:
+            ValueError: the model was not made for text, or the shape is another.
+        """
+        if self.text is None:
+            raise ValueError("this model takes no text: make it with text_dim > 0")
+        table: Tensor = self.text_table  # type: ignore[assignment]
+        if embeddings.shape != table.shape:
+            raise ValueError(
+                f"embeddings are {tuple(embeddings.shape)}; one of {table.shape[1]} numbers for "
+                f"each of the {table.shape[0]} classes is needed"
+            )
+        table.copy_(embeddings)
+
     def prompts(self, classes: Tensor) -> Tensor:
         """p of classes (B, C), -1 = padding: (B, C, D)."""
         if self.text is not None:
