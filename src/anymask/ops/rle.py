@@ -290,8 +290,8 @@ def same_size(rles: Sequence[RLE]) -> None:
     Raises:
         SegmentsError: they do not.
     """
-    listed_sizes = [rle["size"] for rle in rles] or [None]
-    if listed_sizes.count(listed_sizes[0]) == len(listed_sizes):
+    listed_sizes = [rle["size"] for rle in rles]
+    if not rles or listed_sizes.count(listed_sizes[0]) == len(listed_sizes):
         return
     sizes = {(rle["size"][0], rle["size"][1]) for rle in rles}
     if len(sizes) > 1:
