@@ -199,12 +199,13 @@ def test_every_declared_study_runs_two_steps(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["study", name, "--smoke", "--out", str(out)])
         assert result.exit_code == 0, result.output
         text = (out / "report.md").read_text()
-        assert "not judged" in text
+        assert "None can be judged yet" in text
         curves = json.loads((out / "results.json").read_text())["curves"]
         assert set(curves) == {arm.name for arm in study.arms}
         for arm in curves.values():
             for curve in arm.values():
                 assert set(curve["2"]) >= set(study.metrics)
+            assert len(arm) == 1
         assert (out / "curves.png").stat().st_size > 5000
 
 
