@@ -83,7 +83,7 @@ def test_results_of_other_tools(dataset: CocoDataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "not the expected JSON"),
         ('{"annotations": []}', "not a list"),
         ('[{"image_id": 1}]', "needs the keys"),
         ('[{"image_id": 99, "segmentation": [], "score": 1}]', "does not have"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from anymask.cli.app import app
 from anymask.data.coco import CocoDataset
 from anymask.data.scenes.files import World, write_scenes
 from anymask.errors import DataError, InputError
+from anymask.ops.rle import encode, to_coco_str
 from anymask.predictions import read_predictions
 from anymask.report import Report
 
@@ -119,7 +122,7 @@ def test_broken_files(world: Path, tmp_path: Path) -> None:
     truth = CocoDataset.read(world / "instances.json")
     path = tmp_path / "p.json"
     for text, match in [
-        ("{", "cannot be read"),
+        ("{", "not the expected JSON at byte 1"),
         ("3", "not a list"),
         ("[1]", "result 0 needs the keys"),
         ('[{"image_id": 1}]', "result 0 needs the keys"),
@@ -129,10 +132,39 @@ def test_broken_files(world: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=match):
             read_predictions(path, truth)
     path.write_bytes(b"\x1f\x8bnonsense")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be unpacked"):
         read_predictions(path, truth)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be opened"):
         read_predictions(tmp_path / "none.json", truth)
+
+
+def test_the_truth_may_be_gzipped(world: Path, perfect: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "truth.json.gz"
+    packed.write_bytes(gzip.compress((world / "instances.json").read_bytes()))
+    plain = measure(world / "instances.json", perfect, "coco")
+    assert repr(measure(packed, perfect, "coco").metrics) == repr(plain.metrics)  # NaN too
+    data = CocoDataset.read(packed)
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.records_of(data.image_ids[0]) == data.records_of(data.image_ids[0])
+
+
+def test_predictions_stay_in_their_file(world: Path, tmp_path: Path) -> None:
+    """What is held of a prediction are four numbers; masks are parsed a picture at a time."""
+    truth = CocoDataset.read(world / "instances.json")
+    size = [truth.images[0]["height"], truth.images[0]["width"]]
+    mask = to_coco_str(encode(np.random.default_rng(0).random(size) > 0.5))
+    count = 2000
+    path = tmp_path / "many.json"
+    rows = [{"image_id": truth.image_ids[0], "score": k / count, "segmentation": mask}
+            for k in range(count)]  # fmt: skip
+    path.write_text(json.dumps(rows))
+    tracemalloc.start()
+    found = read_predictions(path, truth)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert path.stat().st_size > 2000 * count
+    assert held < 200 * count
+    assert len(found[truth.image_ids[0]].rles) == count
 
 
 def test_nothing_found_is_zero(world: Path, tmp_path: Path) -> None:

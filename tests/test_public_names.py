@@ -32,6 +32,7 @@ PUBLIC = [
     "annotate",
     "discover",
     "find",
+    "measure",
     "read_image",
 ]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from anymask.version import __version__
 
 if TYPE_CHECKING:
+    from anymask.benchmarks.protocols import measure
     from anymask.draw import annotate
     from anymask.errors import (
         AnymaskError,
@@ -55,6 +56,7 @@ __all__ = [
     "annotate",
     "discover",
     "find",
+    "measure",
     "read_image",
 ]
 
@@ -66,6 +68,7 @@ _MODULES = {
     "annotate": "draw",
     "discover": "verbs",
     "find": "verbs",
+    "measure": "benchmarks.protocols",
     "read_image": "image",
 }
 

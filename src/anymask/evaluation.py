@@ -13,7 +13,7 @@ from anymask.data.coco import CocoDataset
 from anymask.errors import AnymaskError, DataError
 from anymask.image import Image
 from anymask.metrics.matching import AREA_RANGES, THRESHOLDS
-from anymask.metrics.segmentation import Regions, class_agnostic
+from anymask.metrics.segmentation import Pairs, Regions, class_agnostic
 from anymask.ops.rle import from_coco_any
 from anymask.predictions import read_predictions
 from anymask.report import Report
@@ -101,8 +101,7 @@ def _report(
     checkpoint: Mapping[str, str] | None,
     failed: Mapping[str, str],
 ) -> Report:
-    nothing = Regions.of([])
-    pictures = {i: (truth_of(dataset, i), found.get(i, nothing)) for i in dataset.image_ids}
+    pictures = Pairs({i: truth_of(dataset, i) for i in dataset.image_ids}, found)
     slices: dict[str, Any] = {}
     if by is not None:
         members: dict[str, list[int]] = defaultdict(list)
@@ -111,10 +110,9 @@ def _report(
                 raise DataError(f"{dataset.path}: image {record['id']} has no field {by!r}")
             members[str(record[by])].append(record["id"])
         slices = {
-            f"{by}={value}": class_agnostic({i: pictures[i] for i in ids}, max_dets)
+            f"{by}={value}": class_agnostic(pictures.subset(ids), max_dets)
             for value, ids in sorted(members.items())
         }
-    truths = [truth for truth, _ in pictures.values()]
     protocol: dict[str, Any] = {
         "classes": "ignored (class-agnostic): all regions compete",
         "overlap": "mask IoU",
@@ -122,7 +120,7 @@ def _report(
         "max_dets": max_dets,
         "areas": {k: list(v) for k, v in AREA_RANGES.items()},
         "images": len(pictures),
-        "regions": sum(int((~t.crowd).sum()) for t in truths),
+        "regions": sum(int((~t.crowd).sum()) for t in pictures.truth.values()),
         "crowds": "ignored",
     }
     if failed:

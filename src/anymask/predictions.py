@@ -1,28 +1,83 @@
 """Predictions of any tool, as regions by picture.
 
 A COCO results list, or a COCO file whose annotations have scores; masks as polygons or run lengths;
-either may be gzipped.
+either may be gzipped. The file is scanned and checked once, and a picture's masks are parsed again
+when asked for: six million predictions take some hundred megabytes, not ten thousand.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-from collections import defaultdict
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anymask.data.coco import CocoDataset
+from anymask.data.json_stream import JsonFile, JsonText
 from anymask.errors import AnymaskError, DataError
 from anymask.metrics.segmentation import Regions
 from anymask.ops.rle import from_coco_any
 
+_COLUMNS: Final = 4  # picture, category, where the record begins, its length
+
+
+class Predictions(Mapping[int, Regions]):
+    """Image id -> regions, for the pictures that have any; made by :func:`read_predictions`.
+
+    Looking a picture up raises DataError if a mask is broken; the message names the record.
+    """
+
+    def __init__(
+        self,
+        file: JsonFile,
+        data: CocoDataset,
+        table: NDArray[np.int64],
+        with_classes: bool,
+    ) -> None:
+        self._file = file
+        self._data = data
+        self._with_classes = with_classes
+        self._classes, self._begins, self._lengths = table[:, 1], table[:, 2], table[:, 3]
+        # Sorting by picture keeps the order of the file within each.
+        order = np.argsort(table[:, 0], kind="stable")
+        present, starts = np.unique(table[order, 0], return_index=True)
+        groups = np.split(order, starts[1:]) if len(order) else []
+        self._rows = dict(zip(present.tolist(), groups, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __getitem__(self, image_id: int) -> Regions:
+        rows = self._rows[image_id]
+        places = zip(self._begins[rows].tolist(), self._lengths[rows].tolist(), strict=True)
+        records = self._file.records(list(places))
+        picture = self._data.image_record(image_id)
+        size = (int(picture["height"]), int(picture["width"]))
+        rles = []
+        for row, record in zip(rows.tolist(), records, strict=True):
+            try:
+                rles.append(from_coco_any(record["segmentation"], size))
+            except AnymaskError as error:
+                where = f"{self._file.path}: result {row}"
+                raise DataError(f"{where} (image {image_id}): {error}") from error
+        return Regions.of(
+            rles,
+            scores=[float(record["score"]) for record in records],
+            classes=self._classes[rows] if self._with_classes else None,
+        )
+
 
 def read_predictions(
     path: str | Path, data: CocoDataset, *, with_classes: bool = False
-) -> dict[int, Regions]:
-    """Read predictions: image id -> regions.
+) -> Predictions:
+    """Scan predictions and check their records: image id -> regions.
 
     Args:
         path: see the module.
@@ -30,75 +85,93 @@ def read_predictions(
         with_classes: every prediction needs a category of the truth.
 
     Raises:
-        DataError: the file is broken, or a record has an unknown picture or category, a score that
-            is no number, or a mask of another size; the message names the record.
+        DataError: the file is broken, or a record has an unknown picture or category, or a score
+            that is no number; the message names the record. Broken masks are named when their
+            picture is looked up.
     """
-    path = Path(path)
-    records = _load(path)
-    if isinstance(records, dict) and {"annotations", "images"} <= set(records):
-        records = _rename_pictures(path, records, data)
-    if not isinstance(records, list):
-        raise DataError(f"{path} is not a list of results, nor a COCO file with its images.")
-    sizes = {r["id"]: (int(r["height"]), int(r["width"])) for r in data.images}
-    classes = {category["id"] for category in data.categories}
-    by_image: dict[int, list[tuple[Any, float, int]]] = defaultdict(list)
-    for number, record in enumerate(records):
-        where = f"{path}: result {number}"
+    file = JsonFile(path)
+    columns = array("q")
+    numbers = {image_id: image_id for image_id in data.image_ids}
+    with file.open() as stream:
+        text = JsonText(stream, file.path)
+        start = text.peek()
+        if start == "[":
+            _scan_results(text, columns, "a list of results", with_classes)
+        elif start == "{":
+            seen = set()
+            for key in text.members("a COCO file"):
+                seen.add(key)
+                if key == "annotations":
+                    _scan_results(text, columns, key, with_classes)
+                elif key == "images":
+                    numbers = _pictures_by_name(text, data)
+                else:
+                    text.value()
+            if not {"annotations", "images"} <= seen:
+                raise DataError(f"{path} is not a list of results, nor a COCO file with images.")
+        else:
+            raise DataError(f"{path} is not a list of results, nor a COCO file with its images.")
+        text.end()
+    table = np.frombuffer(columns, np.int64).reshape(-1, _COLUMNS).copy()
+    _number_pictures(table, numbers, file, data)
+    if with_classes:
+        known = [category["id"] for category in data.categories]
+        for row in np.flatnonzero(~np.isin(table[:, 1], known))[:1]:
+            raise DataError(
+                f"{path}: result {row} has the category {table[row, 1]}, which {data.path} does "
+                "not have."
+            )
+    return Predictions(file, data, table, with_classes)
+
+
+def _scan_results(text: JsonText, columns: array[int], key: str, with_classes: bool) -> None:
+    for number, (record, begin, length) in enumerate(text.items(key)):
+        where = f"{text.path}: result {number}"
         if not isinstance(record, dict) or not {"image_id", "segmentation", "score"} <= set(record):
             raise DataError(f"{where} needs the keys image_id, segmentation and score.")
-        image_id, score = record["image_id"], record["score"]
-        if image_id not in sizes:
-            raise DataError(
-                f"{where} is of image {image_id}, which {data.path} does not have: do both belong "
-                "to the same data set?"
-            )
+        score = record["score"]
         if not isinstance(score, (int, float)) or not math.isfinite(score):
             raise DataError(f"{where} has the score {score!r}: a finite number is needed.")
-        category = record.get("category_id", 0)
-        if with_classes and category not in classes:
-            raise DataError(
-                f"{where} has the category {category!r}, which {data.path} does not have."
-            )
-        try:
-            rle = from_coco_any(record["segmentation"], sizes[image_id])
-        except AnymaskError as error:
-            raise DataError(f"{where} (image {image_id}): {error}") from error
-        by_image[image_id].append((rle, float(score), category if with_classes else 0))
-    return {
-        image_id: Regions.of(
-            [rle for rle, _, _ in rows],
-            scores=[score for _, score, _ in rows],
-            classes=[category for _, _, category in rows],
+        image = _whole(record["image_id"], f"{where} has the image_id")
+        category = (
+            _whole(record.get("category_id"), f"{where} has the category") if with_classes else 0
         )
-        for image_id, rows in by_image.items()
-    }
+        columns.extend((image, category, begin, length))
 
 
-def _load(path: Path) -> Any:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        return json.loads(data)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+def _whole(value: Any, says: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise DataError(f"{says} {value!r}: a whole number is needed.")
+    return value
 
 
-def _rename_pictures(path: Path, content: dict[str, Any], data: CocoDataset) -> list[Any]:
-    """Annotations of a COCO file as results: its pictures are found in the truth by name."""
+def _pictures_by_name(text: JsonText, data: CocoDataset) -> dict[int, int]:
+    """The picture numbers of a COCO file -> those of the truth: pictures are found by name."""
     ids = {str(r.get("file_name", r["id"])): r["id"] for r in data.images}
-    number: dict[Any, Any] = {}
-    for image in content.get("images", []):
-        name = str(image.get("file_name", image.get("id")))
+    numbers: dict[int, int] = {}
+    for image, _, _ in text.items("images", as_utf8=True):
+        if not isinstance(image, dict) or not isinstance(image.get("id"), int):
+            raise DataError(f"{text.path} has a picture without a whole number as its id.")
+        name = str(image.get("file_name", image["id"]))
         if name not in ids:
             raise DataError(
-                f"{path} has the picture {name}, which {data.path} does not have: do both belong "
-                "to the same data set?"
+                f"{text.path} has the picture {name}, which {data.path} does not have: do both "
+                "belong to the same data set?"
             )
-        number[image.get("id")] = ids[name]
-    found = []
-    for record in content["annotations"]:
-        if isinstance(record, dict) and record.get("image_id") in number:
-            record = {**record, "image_id": number[record["image_id"]]}
-        found.append(record)
-    return found
+        numbers[image["id"]] = ids[name]
+    return numbers
+
+
+def _number_pictures(
+    table: NDArray[np.int64], numbers: Mapping[int, int], file: JsonFile, data: CocoDataset
+) -> None:
+    """Replace the file's picture numbers by the truth's, in place."""
+    theirs = np.array(sorted(numbers), np.int64)
+    for row in np.flatnonzero(~np.isin(table[:, 0], theirs))[:1]:
+        raise DataError(
+            f"{file.path}: result {row} is of image {table[row, 0]}, which {data.path} does not "
+            "have: do both belong to the same data set?"
+        )
+    ours = np.array([numbers[number] for number in theirs.tolist()], np.int64)
+    if len(table):
+        table[:, 0] = ours[np.searchsorted(theirs, table[:, 0])]

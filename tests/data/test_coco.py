@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 from shared import SHARED, needs_shared
 
-from anymask.data import coco
+from anymask.data import json_stream
 from anymask.data.coco import CocoDataset
 from anymask.errors import DataError, ImageError
 from anymask.ops import rle
@@ -72,7 +72,7 @@ def test_everything_survives(
     indent: int | None,
     ascii_only: bool,
 ) -> None:
-    monkeypatch.setattr(coco, "_CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     source = content()
     dataset = CocoDataset.read(write(tmp_path, source, indent=indent, ensure_ascii=ascii_only))
     assert dataset.images == source["images"]
@@ -258,7 +258,7 @@ def test_broken_masks_are_named_when_they_are_read(tmp_path: Path, segmentation:
 def test_broken_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, text: str, message: str
 ) -> None:
-    monkeypatch.setattr(coco, "_CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     with pytest.raises(DataError, match=message):
         CocoDataset.read(write(tmp_path, text))
 
@@ -287,7 +287,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_a_large_file_is_read_in_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coco, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(json_stream, "_CHUNK", 1 << 16)
     polygon = [round(100 + 50 * np.cos(a) + a, 2) for a in np.linspace(0, 6, 100)]
     images = [{"id": n, "height": 300, "width": 300, "file_name": f"{n}.jpg"} for n in range(100)]
     annotations = [

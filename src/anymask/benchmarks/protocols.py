@@ -23,8 +23,7 @@ from anymask.evaluation import truth_of
 from anymask.metrics.matching import AREA_RANGES, THRESHOLDS
 from anymask.metrics.segmentation import (
     Federation,
-    Pictures,
-    Regions,
+    Pairs,
     class_agnostic,
     class_aware,
     class_wise_recall,
@@ -67,8 +66,7 @@ def measure(
         raise InputError(f"no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
     data = CocoDataset.read(truth)
     found = read_predictions(predictions, data, with_classes=protocol in ("coco", "lvis"))
-    nothing = Regions.of([])
-    pictures = {i: (truth_of(data, i), found.get(i, nothing)) for i in data.image_ids}
+    pictures = Pairs({i: truth_of(data, i) for i in data.image_ids}, found)
     return measure_pictures(
         data,
         pictures,
@@ -82,7 +80,7 @@ def measure(
 
 def measure_pictures(
     data: CocoDataset,
-    pictures: Pictures,
+    pictures: Pairs,
     protocol: str,
     *,
     name: str = "predictions",
@@ -90,7 +88,7 @@ def measure_pictures(
     max_dets: int | None = None,
     digests: Mapping[str, str] | None = None,
 ) -> Report:
-    """The same from regions in memory: image id -> (truth, found)."""
+    """The same from regions that need no file."""
     kept = max_dets or (300 if protocol == "lvis" else 100)
     about: dict[str, Any] = {
         "protocol": protocol,
@@ -99,7 +97,7 @@ def measure_pictures(
         "max_dets": kept,
         "areas": {key: list(value) for key, value in AREA_RANGES.items()},
         "images": len(pictures),
-        "regions": sum(int((~t.crowd).sum()) for t, _ in pictures.values()),
+        "regions": sum(int((~t.crowd).sum()) for t in pictures.truth.values()),
     }
     used: dict[str, str] = {}
     if protocol == "recall":

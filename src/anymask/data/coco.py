@@ -8,27 +8,21 @@ megabytes instead of the five gigabytes of its parsed polygons.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import json
-import os
-import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anymask.data.json_stream import JsonFile, JsonText
 from anymask.errors import DataError, SegmentsError
 from anymask.image import Image, read_image
 from anymask.segments import Segments
 
-_CHUNK: Final = 1 << 23
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-_DECODER: Final = json.JSONDecoder()
 # What is kept of an annotation; the size of the mask is 0 for polygons.
 _COLUMNS: Final = "id image_id category_id mask_height mask_width begin length".split()  # noqa: SIM905
 
@@ -69,8 +63,9 @@ class CocoDataset:
         """
         path = Path(json_path)
         images_dir = path.parent if images_dir is None else Path(images_dir)
-        scan = _scan(path)
-        index = _Index.build(path, scan)
+        file = JsonFile(path)
+        scan = _scan(file)
+        index = _Index.build(file, scan)
         return cls(path, images_dir, scan.images, scan.categories, scan.other, index)
 
     # ---------------------------------------------------------------------------- pictures
@@ -177,11 +172,8 @@ class CocoDataset:
 
     def digest(self) -> str:
         """SHA-256 of the annotation file, in hex: what a report calls the data."""
-        sha = hashlib.sha256()
-        with _open(self.path) as stream:
-            while block := stream.read(_CHUNK):
-                sha.update(block)
-        return sha.hexdigest()
+        with self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # ----------------------------------------------------------------------------------- the index
@@ -191,15 +183,15 @@ class CocoDataset:
 class _Index:
     """Where the annotations of each picture lie in the file."""
 
-    path: Path
-    stamp: tuple[int, int]
+    file: JsonFile
     by_id: dict[int, dict[str, Any]]
     begins: NDArray[np.int64]
     lengths: NDArray[np.int64]
     rows: dict[int, NDArray[np.intp]]
 
     @classmethod
-    def build(cls, path: Path, scan: _Scan) -> _Index:
+    def build(cls, file: JsonFile, scan: _Scan) -> _Index:
+        path = file.path
         by_id: dict[int, dict[str, Any]] = {}
         for number, record in enumerate(scan.images):
             where = f"{path}: images[{number}]"
@@ -227,13 +219,13 @@ class _Index:
         present, starts = np.unique(image_ids[order], return_index=True)
         groups = np.split(order, starts[1:]) if len(order) else []
         rows = {int(image_id): group for image_id, group in zip(present, groups)}
-        return cls(path, scan.stamp, by_id, begins.copy(), lengths.copy(), rows)
+        return cls(file, by_id, begins.copy(), lengths.copy(), rows)
 
     def image(self, image_id: int) -> dict[str, Any]:
         try:
             return self.by_id[image_id]
         except KeyError:
-            raise DataError(f"{self.path} has no picture with the id {image_id}.") from None
+            raise DataError(f"{self.file.path} has no picture with the id {image_id}.") from None
 
     def count(self, image_id: int) -> int:
         return len(self.rows.get(image_id, ()))
@@ -243,21 +235,8 @@ class _Index:
         rows = self.rows.get(image_id)
         if rows is None:
             return []
-        records = []
-        # Opened anew each time: an open file survives neither pickling nor forked workers.
-        with _open(self.path) as stream:
-            if _stamp(stream) != self.stamp:
-                raise DataError(f"{self.path} has changed since it was read: read it again.")
-            for row in rows:
-                stream.seek(int(self.begins[row]))
-                record = stream.read(int(self.lengths[row]))
-                try:
-                    records.append(json.loads(record.decode("utf-8")))
-                except UnicodeDecodeError:
-                    raise DataError(
-                        f"{self.path}: an annotation of picture {image_id} is not UTF-8 text."
-                    ) from None
-        return records
+        places = zip(self.begins[rows].tolist(), self.lengths[rows].tolist(), strict=True)
+        return self.file.records(list(places))
 
 
 def _check_pointers(
@@ -308,32 +287,18 @@ class _Scan:
     # _COLUMNS of one annotation after the other: a list of Python numbers would take 6 times more.
     annotations: array[int] = field(default_factory=lambda: array("q"))
     other: dict[str, Any] = field(default_factory=dict)
-    stamp: tuple[int, int] = (0, 0)
 
 
-def _scan(path: Path) -> _Scan:
+def _scan(file: JsonFile) -> _Scan:
     scan = _Scan()
-    with _open(path) as stream:
-        scan.stamp = _stamp(stream)
-        text = _Text(stream, path)
-        text.expect("{", "a COCO-style file is a JSON object with images and annotations")
-        seen: set[str] = set()
-        if text.peek() != "}":
-            while True:
-                key = text.value(as_utf8=True)[0]
-                if not isinstance(key, str):
-                    raise text.broken("a name in quotes was expected")
-                text.expect(":", f"a colon was expected after {key!r}")
-                if key in seen:
-                    raise DataError(f"{path}: the key {key!r} appears twice.")
-                seen.add(key)
-                _scan_entry(text, key, scan)
-                if text.peek() != ",":
-                    break
-                text.expect(",", "")
-        text.expect("}", "the object does not end; the file seems to be cut off")
-        if text.peek() != "":
-            raise text.broken("there is more after the end of the object")
+    path = file.path
+    with file.open() as stream:
+        text = JsonText(stream, path)
+        seen = set()
+        for key in text.members("a COCO-style file is a JSON object with images and annotations"):
+            seen.add(key)
+            _scan_entry(text, key, scan)
+        text.end()
     missing = [key for key in ("images", "annotations") if key not in seen]
     if missing:
         raise DataError(
@@ -343,7 +308,7 @@ def _scan(path: Path) -> _Scan:
     return scan
 
 
-def _scan_entry(text: _Text, key: str, scan: _Scan) -> None:
+def _scan_entry(text: JsonText, key: str, scan: _Scan) -> None:
     if key == "annotations":
         for number, (record, begin, length) in enumerate(text.items(key)):
             scan.annotations.extend(_annotation_row(text.path, number, record, begin, length))
@@ -382,109 +347,6 @@ def _annotation_row(
     if not _is_int(category):
         raise DataError(f"{where} has a category_id that is not a whole number.")
     return record["id"], record["image_id"], category, height, width, begin, length
-
-
-class _Text:
-    """A JSON file read in pieces.
-
-    Bytes are taken as Latin-1 while scanning, one character a byte, so that places in the text
-    are places in the file; what is kept is read again as UTF-8.
-    """
-
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self.path = path
-        self._stream = stream
-        self._buffer = ""
-        self._offset = 0
-        self._position = 0
-        self._ended = False
-        self._more()
-        if self._buffer.startswith(codecs.BOM_UTF8.decode("latin-1")):
-            self._position = len(codecs.BOM_UTF8)
-
-    def _more(self) -> None:
-        """Drop what is read, and read on: twice as much each time nothing could be dropped."""
-        kept = self._buffer[self._position :]
-        block = self._stream.read(max(_CHUNK, len(kept)))
-        self._ended = not block
-        self._offset += self._position
-        self._buffer, self._position = kept + block.decode("latin-1"), 0
-
-    def peek(self) -> str:
-        """The next character that is not white space; "" at the end."""
-        while True:
-            match = _SPACE.match(self._buffer, self._position)
-            self._position = match.end() if match else self._position
-            if self._position < len(self._buffer):
-                return self._buffer[self._position]
-            if self._ended:
-                return ""
-            self._more()
-
-    def expect(self, character: str, message: str) -> None:
-        if self.peek() != character:
-            raise self.broken(message)
-        self._position += 1
-
-    def value(self, as_utf8: bool = False) -> tuple[Any, int, int]:
-        """The next value, where it begins in the file, and its length in bytes."""
-        self.peek()
-        while True:
-            try:
-                result, end = _DECODER.raw_decode(self._buffer, self._position)
-            except RecursionError:
-                raise self.broken("values are nested too deeply") from None
-            except json.JSONDecodeError as error:
-                # An error near the end of the buffer may only mean that the rest is not read yet.
-                cut = error.pos >= len(self._buffer) - 16 or error.msg.startswith("Unterminated")
-                if self._ended or not cut:
-                    raise self.broken(error.msg, error.pos) from None
-            else:
-                # A number at the very end of the buffer may go on after it.
-                if end < len(self._buffer) or self._ended:
-                    begin = self._position
-                    if as_utf8:
-                        result = self._reread(begin, end, result)
-                    self._position = end
-                    return result, self._offset + begin, end - begin
-            self._more()
-
-    def _reread(self, begin: int, end: int, result: Any) -> Any:
-        piece = self._buffer[begin:end]
-        if piece.isascii():
-            return result
-        try:
-            return json.loads(piece.encode("latin-1").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise self.broken(f"the text is not UTF-8 ({error.reason})") from None
-
-    def items(self, key: str, as_utf8: bool = False) -> Iterator[tuple[Any, int, int]]:
-        """The elements of an array, one by one, as :meth:`value` gives them."""
-        self.expect("[", f"{key} is a list")
-        if self.peek() != "]":
-            while True:
-                yield self.value(as_utf8)
-                if self.peek() != ",":
-                    break
-                self.expect(",", "")
-        self.expect("]", f"the list {key} does not end; the file seems to be cut off")
-
-    def broken(self, message: str, position: int | None = None) -> DataError:
-        place = self._offset + (self._position if position is None else position)
-        return DataError(f"{self.path} is not the expected JSON at byte {place}: {message}.")
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{path} cannot be opened: {reason}. Check the path.") from error
-
-
-def _stamp(stream: BinaryIO) -> tuple[int, int]:
-    facts = os.fstat(stream.fileno())
-    return facts.st_size, facts.st_mtime_ns
 
 
 def _is_int(value: Any) -> bool:

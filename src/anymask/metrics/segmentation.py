@@ -9,7 +9,7 @@ Three readings of the same masks:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,41 @@ Pictures = Mapping[Any, tuple[Regions, Regions]]
 """Image id -> (truth, found)."""
 
 
+class Pairs(Mapping[Any, tuple[Regions, Regions]]):
+    """Truth beside what was found, looked up only when asked for.
+
+    Args:
+        truth: image id -> regions; its keys are the pictures.
+        found: image id -> regions; a picture without any may be missing.
+    """
+
+    def __init__(self, truth: Mapping[Any, Regions], found: Mapping[Any, Regions]) -> None:
+        self.truth = truth
+        self.found = found
+        self._nothing = Regions.of([])
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.truth)
+
+    def __getitem__(self, image_id: Any) -> tuple[Regions, Regions]:
+        found = self.found.get(image_id, self._nothing)
+        return self.truth[image_id], found
+
+    def subset(self, image_ids: Collection[Any]) -> Pairs:
+        """Some of the pictures."""
+        return Pairs({i: self.truth[i] for i in image_ids}, self.found)
+
+
+def _truths(pictures: Pictures) -> Iterable[Regions]:
+    """The truth alone, without parsing what was found."""
+    if isinstance(pictures, Pairs):
+        return pictures.truth.values()
+    return (truth for truth, _ in pictures.values())
+
+
 def class_agnostic(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
     """AR and AP of masks without regard to class.
 
@@ -122,7 +157,7 @@ def class_wise_recall(
         ``AR_<group>``, ``AR_small_<group>``... and ``per_class``: category id -> recall averaged
         over thresholds. NaN where there is no truth.
     """
-    ids = sorted({int(c) for truth, _ in pictures.values() for c in truth.classes})
+    ids = sorted({int(c) for truth in _truths(pictures) for c in truth.classes})
     number = {category: k for k, category in enumerate(ids)}
 
     def units() -> Iterator[Unit]:
@@ -162,7 +197,7 @@ def class_wise_recall(
 
 def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
     """COCO's AP and AR: a detection counts for its own class only; means over classes."""
-    ids = sorted({int(c) for truth, _ in pictures.values() for c in truth.classes})
+    ids = sorted({int(c) for truth in _truths(pictures) for c in truth.classes})
     number = {category: k for k, category in enumerate(ids)}
     caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
 

@@ -351,8 +351,11 @@ def _config_of_detectron2(state: Mapping[str, Tensor], changes: dict[str, Any]) 
     levels = len(state[f"{pixel}.transformer.level_embed"])
     mask_dim, hidden_dim = state[f"{pixel}.mask_features.weight"].shape[:2]
     samples = len(state[f"{layer}.0.self_attn.attention_weights.bias"])
+    backbone = _backbone_of_detectron2(state)
     settings = {
-        "backbone_config": _backbone_of_detectron2(state),
+        "backbone_config": backbone,
+        # detectron2's ResNets freeze their normalisation unless a configuration says otherwise.
+        "frozen_norm": isinstance(backbone, ResNetConfig),
         "hidden_dim": hidden_dim,
         "mask_dim": mask_dim,
         "encoder_layers": _count(state, rf"{re.escape(layer)}\.(\d+)\..*"),
