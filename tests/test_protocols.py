@@ -54,7 +54,7 @@ def test_the_truth_scores_one(world: Path, perfect: Path, protocol: str) -> None
     name = {"lvis-ow": "AR", "recall": "AR@100"}.get(protocol, "AP")
     assert report[name] == pytest.approx(1)
     assert report.protocol["protocol"] == protocol
-    assert set(report.data) == {file, perfect.name}
+    assert (set(report.data), set(report.checkpoint)) == ({file}, {perfect.name})
     if protocol == "lvis-ow":
         assert all(report[f"AR_{g}"] == pytest.approx(1) for g in ("known", "seen", "unseen"))
         assert report["per_class/car"] == pytest.approx(1)
@@ -227,3 +227,18 @@ def test_frequency_is_counted_or_read(world: Path, perfect: Path, tmp_path: Path
     recall = measure(world / "instances.json", perfect, "recall")
     with pytest.raises(InputError, match="no metric by class"):
         draw_by_frequency(recall, data, tmp_path / "p.png")
+
+
+def test_two_tools_are_compared_on_one_truth(world: Path, perfect: Path, tmp_path: Path) -> None:
+    rows = json.loads(perfect.read_text())
+    half = tmp_path / "half.json"
+    half.write_text(json.dumps(rows[: len(rows) // 2]))
+    theirs = measure(world / "instances.json", half, "lvis-ow")
+    ours = measure(world / "instances.json", perfect, "lvis-ow")
+    assert "AR" in str(theirs.diff(ours))
+    assert ours.checkpoint != theirs.checkpoint
+    theirs.to_json(tmp_path / "theirs.json")
+    ours.to_json(tmp_path / "ours.json")
+    files = [str(tmp_path / "theirs.json"), str(tmp_path / "ours.json")]
+    shown = CliRunner().invoke(app, ["measure", "diff", *files])
+    assert shown.exit_code == 0 and "AR_unseen" in shown.output

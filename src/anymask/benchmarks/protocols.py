@@ -74,7 +74,8 @@ def measure(
         name=Path(predictions).name,
         vocabulary=vocabulary,
         max_dets=max_dets,
-        digests={data.path.name: data.digest(), Path(predictions).name: _digest(predictions)},
+        digests={data.path.name: data.digest()},
+        source={Path(predictions).name: _digest(predictions)},
     )
 
 
@@ -87,8 +88,13 @@ def measure_pictures(
     vocabulary: Vocabulary | None = None,
     max_dets: int | None = None,
     digests: Mapping[str, str] | None = None,
+    source: Mapping[str, str] | None = None,
 ) -> Report:
-    """The same from regions that need no file."""
+    """The same from regions that need no file.
+
+    ``digests`` are the report's data, ``source`` is what made the predictions: two reports may be
+    compared when the former are equal.
+    """
     kept = max_dets or (300 if protocol == "lvis" else 100)
     about: dict[str, Any] = {
         "protocol": protocol,
@@ -124,6 +130,7 @@ def measure_pictures(
         metrics=metrics,
         protocol=about,
         data=dict(digests or {}),
+        checkpoint=dict(source or {}),
         vocabulary=used,
     )
 

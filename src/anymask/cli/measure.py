@@ -65,6 +65,22 @@ def lvis_ow(
     _measure("lvis-ow", truth, predictions, max_dets, out, groups=groups, plot=plot)
 
 
+@app.command()
+def diff(
+    before: Path = typer.Argument(help="Report of one tool, as --out writes it."),
+    after: Path = typer.Argument(help="Report of the other."),
+) -> None:
+    """Two reports side by side; other data or another protocol are refused."""
+    from dataclasses import replace
+
+    from anymask.report import Report
+
+    one, two = (Report.from_json(path) for path in (before, after))
+    short = [replace(r, metrics={k: v for k, v in r.metrics.items() if k != "per_class"})
+             for r in (one, two)]  # fmt: skip
+    typer.echo(short[0].diff(short[1]).table())
+
+
 def _measure(
     protocol: str,
     truth: Path,
