@@ -241,4 +241,5 @@ def test_two_tools_are_compared_on_one_truth(world: Path, perfect: Path, tmp_pat
     ours.to_json(tmp_path / "ours.json")
     files = [str(tmp_path / "theirs.json"), str(tmp_path / "ours.json")]
     shown = CliRunner().invoke(app, ["measure", "diff", *files])
-    assert shown.exit_code == 0 and "AR_unseen" in shown.output
+    assert shown.exit_code == 0
+    assert "AR_unseen" in shown.output
