@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymask.methods.segprompt.convert import DETECTRON2_HEAD, rename
 from anymask.nn.pixel_decoder import DeformablePixelDecoder
+from anymask.nn.published import SEGMENTER, rename
 from golden_checks.compare import Row, below, close, names, tensors
 
 ATOL, RTOL = 1e-5, 1e-4
@@ -28,7 +28,7 @@ def matches(folder: Path) -> bool:
 def build(state: dict[str, Tensor], channels: list[int]) -> DeformablePixelDecoder:
     """Our decoder with the weights of the official one (its keys)."""
     official = {f"sem_seg_head.pixel_decoder.{key}": value for key, value in state.items()}
-    ours = below(rename(official, DETECTRON2_HEAD), "pixel_decoder.")
+    ours = below(rename(official, SEGMENTER), "pixel_decoder.")
     samples = len(ours["encoder.0.self_attn.attention_weights.bias"])
     decoder = DeformablePixelDecoder(
         channels,

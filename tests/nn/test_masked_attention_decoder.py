@@ -9,8 +9,9 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from anymask.methods.segprompt.convert import HUGGING_FACE, rename
+from anymask.methods.segprompt.convert import HUGGING_FACE
 from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
+from anymask.nn.published import rename
 
 DIM, MASK_DIM, QUERIES = 32, 24, 10
 

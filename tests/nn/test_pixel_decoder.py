@@ -6,8 +6,9 @@ from torch import Tensor
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoder
 
-from anymask.methods.segprompt.convert import HUGGING_FACE, rename
+from anymask.methods.segprompt.convert import HUGGING_FACE
 from anymask.nn.pixel_decoder import DeformablePixelDecoder
+from anymask.nn.published import rename
 
 CHANNELS = [8, 12, 16, 20]
 
