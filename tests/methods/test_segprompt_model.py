@@ -18,7 +18,8 @@ from anymask.methods.segprompt import (
     SegPromptImageProcessor,
     SegPromptModel,
 )
-from anymask.methods.segprompt.processing import proposals, resize_matrix, resized_rle
+from anymask.methods.segprompt.processing import proposals
+from anymask.ops.resize import resize_matrix, resized_rle
 from anymask.ops.rle import decode
 
 TINY = {

@@ -9,6 +9,8 @@ P texts, L tokens.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +22,9 @@ from transformers import (
     ConvNextConfig,
     ConvNextModel,
     PreTrainedConfig,
+    PreTrainedModel,
 )
+from transformers.utils import ModelOutput
 
 LARGEST_MULTIPLIER = 100.0
 """CLIP's logits are cosines times exp(logit_scale), never more than this."""
@@ -37,6 +41,8 @@ class ClipConvNextConfig(PreTrainedConfig):
         vocab_size, context: tokens there are, and tokens of the longest text.
         bos_token, eos_token: numbers of the first and the last token of a text.
         drop_path: of the trunk while CLIP itself is trained.
+        layer_scale: initial weight of every block of the trunk.
+        image_mean, image_std: of RGB values 0..255.
     """
 
     model_type = "anymask_clip_convnext"
@@ -53,6 +59,9 @@ class ClipConvNextConfig(PreTrainedConfig):
     bos_token: int = 49406
     eos_token: int = 49407
     drop_path: float = 0.1
+    layer_scale: float = 1e-6
+    image_mean: tuple[float, ...] = (122.7709383, 116.7460125, 104.09373615)
+    image_std: tuple[float, ...] = (68.5005327, 66.6321579, 70.32316305)
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.head not in ("linear", "mlp"):
@@ -77,6 +86,25 @@ class ClipConvNextConfig(PreTrainedConfig):
         }
         return cls(**{**settings, **changes})
 
+    @classmethod
+    def small(cls, **changes: Any) -> ClipConvNextConfig:
+        """What ships with the package: for 256-pixel scenes, 2.8 M parameters."""
+        settings: dict[str, Any] = {
+            "depths": (2, 2, 4, 2),
+            "widths": (32, 64, 128, 256),
+            "embed_dim": 128,
+            "text_width": 128,
+            "text_layers": 3,
+            "text_heads": 4,
+            "vocab_size": 1024,
+            "context": 64,
+            "bos_token": 1022,
+            "eos_token": 1023,
+            "drop_path": 0.0,
+            "layer_scale": 0.1,
+        }
+        return cls(**{**settings, **changes})
+
 
 class MlpHead(nn.Module):
     """Linear, GELU, linear: the large model's projection of a pooled vector."""
@@ -91,17 +119,34 @@ class MlpHead(nn.Module):
         return self.fc2(F.gelu(self.fc1(pooled)))  # type: ignore[no-any-return]
 
 
-class ClipConvNext(nn.Module):
+@dataclass
+class ClipOutput(ModelOutput):
+    """What training needs.
+
+    Attributes:
+        loss: scalar.
+        loss_parts: name -> scalar, detached.
+    """
+
+    loss: Tensor | None = None
+    loss_parts: dict[str, Tensor] | None = None
+
+
+class ClipConvNext(PreTrainedModel):
     """Both sides of the model; pictures become maps, pooled vectors and texts become embeddings."""
 
+    config_class = ClipConvNextConfig
+    base_model_prefix = "clip"
+    main_input_name = "pixel_values"
+
     def __init__(self, config: ClipConvNextConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.trunk = ConvNextModel(
             ConvNextConfig(
                 depths=list(config.depths),
                 hidden_sizes=list(config.widths),
                 drop_path_rate=config.drop_path,
+                layer_scale_init_value=config.layer_scale,
                 layer_norm_eps=1e-6,
             )
         )
@@ -126,7 +171,11 @@ class ClipConvNext(nn.Module):
                 pad_token_id=config.eos_token,
             )
         )
-        self.logit_scale = nn.Parameter(torch.tensor(2.6592600))  # ln(1 / 0.07)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The parts have initialisers of their own."""
 
     def maps(self, pixel_values: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the outputs of the four stages, strides 4, 8, 16, 32, not normalised."""
@@ -149,7 +198,91 @@ class ClipConvNext(nn.Module):
         """
         return self.text(input_ids=tokens).text_embeds  # type: ignore[no-any-return]
 
+    def forward(
+        self,
+        pixel_values: Tensor,
+        boxes: list[Tensor] | None,
+        tokens: Tensor,
+        true: Tensor,
+        weights: Tensor | None = None,
+        **_: Any,
+    ) -> ClipOutput:
+        """Contrastive training on pictures, or on boxes of them, and texts.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised.
+            boxes: per picture (n, 4) float x1, y1, x2, y2 in pixels: what is described; None = the
+                whole pictures are.
+            tokens: (P, L) int64.
+            true: (R, P) bool: which texts are true of which box (or picture).
+            weights: (R,) how much each counts; None = all alike.
+        """
+        last = self.maps(pixel_values)[-1]
+        pooled = last.mean((-2, -1)) if boxes is None else pool_boxes(last, boxes, pixel_values)
+        loss = contrastive_loss(
+            self.embed_pooled(pooled), self.embed_texts(tokens), true, self.multiplier, weights
+        )
+        return ClipOutput(loss, {"contrast": loss.detach()})
+
     @property
     def multiplier(self) -> Tensor:
         """What cosines are multiplied with: scalar."""
         return self.logit_scale.exp().clamp(max=LARGEST_MULTIPLIER)
+
+
+def pool_boxes(features: Tensor, boxes: list[Tensor], pixel_values: Tensor) -> Tensor:
+    """Mean of 3 x 3 bilinear samples inside every box: (B, C, h, w) -> (R, C).
+
+    Args:
+        features: maps of the pictures.
+        boxes: per picture (n, 4) x1, y1, x2, y2 in pixels.
+        pixel_values: (B, 3, H, W), for its size.
+    """
+    height, width = pixel_values.shape[-2:]
+    share = torch.tensor([1 / 6, 1 / 2, 5 / 6], device=features.device)
+    found = []
+    for one, own in zip(features, boxes, strict=True):
+        x = own[:, :1] + (own[:, 2:3] - own[:, :1]) * share  # n, 3
+        y = own[:, 1:2] + (own[:, 3:4] - own[:, 1:2]) * share
+        grid = torch.stack(
+            [
+                (2 * x / width - 1)[:, None].expand(-1, 3, 3),
+                (2 * y / height - 1)[:, :, None].expand(-1, 3, 3),
+            ],
+            -1,
+        ).flatten(1, 2)[None]  # 1, n, 9, 2
+        sampled = F.grid_sample(
+            one[None], grid.to(one.dtype), padding_mode="border", align_corners=False
+        )
+        found.append(sampled[0].mean(-1).T)
+    return torch.cat(found)
+
+
+def contrastive_loss(
+    images: Tensor,
+    texts: Tensor,
+    true: Tensor,
+    multiplier: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """CLIP's symmetric loss, for pictures of which several texts may be true.
+
+    Args:
+        images: (R, D).
+        texts: (P, D).
+        true: (R, P) bool; every row has a true one.
+        multiplier: of the cosines.
+        weights: (R,) how much every picture counts; None = all alike.
+
+    Returns:
+        Scalar: the mean of both directions; texts that are true of nothing count as wrong answers.
+    """
+    logits = multiplier * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    goal = true.to(logits.dtype)
+    share = goal.new_ones(len(goal)) if weights is None else weights.to(goal.dtype)
+    by_image = -(logits.log_softmax(1) * goal / goal.sum(1, keepdim=True)).sum(1)
+    by_image = (share * by_image).sum() / share.sum()
+    spoken = true.any(0)
+    columns, wanted = logits[:, spoken], goal[:, spoken] * share[:, None]
+    by_text = -(columns.log_softmax(0) * wanted / wanted.sum(0)).sum(0).mean()
+    return (by_image + by_text) / 2

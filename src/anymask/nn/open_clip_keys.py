@@ -12,6 +12,7 @@ from anymask.nn.clip_convnext import ClipConvNextConfig
 from anymask.nn.published import WB, Table, rename
 
 TRUNK = r"visual\.trunk\."
+BLOCK = r"stages\.(\d)\.blocks\.(\d+)\."
 TEXT = "text.text_model."
 
 OPEN_CLIP: Table = (
@@ -22,7 +23,7 @@ OPEN_CLIP: Table = (
         r"trunk.encoder.stages.\1.downsampling_layer.\2.\3",
     ),
     *(
-        (TRUNK + rf"stages\.(\d)\.blocks\.(\d+)\.{theirs}", rf"trunk.encoder.stages.\1.layers.\2.{ours}")
+        (TRUNK + rf"{BLOCK}{theirs}", rf"trunk.encoder.stages.\1.layers.\2.{ours}")
         for theirs, ours in (
             ("gamma", "layer_scale_parameter"),
             (rf"conv_dw\.{WB}", r"dwconv.\3"),
@@ -66,7 +67,9 @@ def convert_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def config_of_open_clip(state: Mapping[str, Tensor], heads: int | None = None) -> ClipConvNextConfig:
+def config_of_open_clip(
+    state: Mapping[str, Tensor], heads: int | None = None
+) -> ClipConvNextConfig:
     """Read the sizes off an open_clip state dict.
 
     Args:

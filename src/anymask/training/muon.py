@@ -122,8 +122,8 @@ class Muon(torch.optim.Optimizer):
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters for Muon and for AdamW: matrices and kernels, and the rest.
 
-    Embeddings are looked up, not multiplied, and heads of one or two rows have no spectrum to
-    speak of: both belong to AdamW.
+    Embeddings are looked up, not multiplied; heads of one or two rows have no spectrum to speak of,
+    and depthwise kernels act on one channel each: all belong to AdamW.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices: list[nn.Parameter] = []
@@ -131,5 +131,6 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     for p in model.parameters():
         if p.requires_grad:
             narrow = p.ndim < 2 or min(len(p), p[0].numel()) < 16
-            (others if narrow or p in embeddings else matrices).append(p)
+            depthwise = p.ndim == 4 and p.shape[1] == 1
+            (others if narrow or depthwise or p in embeddings else matrices).append(p)
     return matrices, others

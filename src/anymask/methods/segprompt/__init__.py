@@ -13,7 +13,7 @@ from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
 from anymask.methods.segprompt.pipeline import OpenWorldSegmentationPipeline
 from anymask.methods.segprompt.processing import SegPromptImageProcessor
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
-from anymask.methods.segprompt.targets import Targets
+from anymask.nn.targets import Targets
 
 __all__ = [
     "OpenWorldSegmentationPipeline",

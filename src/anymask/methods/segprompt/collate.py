@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from anymask.methods.segprompt.configuration import SegPromptConfig
-from anymask.methods.segprompt.targets import Targets
+from anymask.nn.targets import Targets
 
 
 class Collate:

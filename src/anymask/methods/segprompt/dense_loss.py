@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.methods.segprompt.targets import Targets
 from anymask.nn.distributed import mean_over_processes
+from anymask.nn.targets import Targets
 
 if TYPE_CHECKING:
     from anymask.methods.segprompt.configuration import SegPromptConfig

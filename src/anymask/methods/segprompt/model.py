@@ -15,13 +15,13 @@ from transformers.utils import ModelOutput
 
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.dense_loss import DenseLoss
-from anymask.methods.segprompt.loss import PointLoss
-from anymask.methods.segprompt.targets import Targets
 from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
 from anymask.nn.pixel_decoder import DeformablePixelDecoder
 from anymask.nn.pocket_backbone import PocketBackbone
+from anymask.nn.point_loss import PointLoss
 from anymask.nn.position import sine_features
 from anymask.nn.pyramid_decoder import PyramidPixelDecoder
+from anymask.nn.targets import Targets
 
 
 @dataclass
@@ -168,7 +168,7 @@ class SegPromptModel(PreTrainedModel):
 
         Args:
             pixel_values: (B, 3, H, W) float, normalised, sides multiples of 32.
-            targets: per picture its :class:`~anymask.methods.segprompt.targets.Targets`; with them
+            targets: per picture its :class:`~anymask.nn.targets.Targets`; with them
                 the loss is computed as well.
         """
         mask_features, levels = self.encode(pixel_values)

@@ -36,10 +36,10 @@ from anymask.methods.segprompt.selection import (
     choose_candidates,
     choose_examples,
 )
-from anymask.methods.segprompt.targets import Targets
 from anymask.methods.segprompt.visibility import QueryAttention, visibility
 from anymask.nn.masked_attention_decoder import DecoderOutput
 from anymask.nn.point_sampling import generators
+from anymask.nn.targets import Targets
 
 
 class PromptLearningConfig(SegPromptConfig):

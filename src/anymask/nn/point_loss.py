@@ -1,16 +1,15 @@
-"""The class-agnostic loss of the paper (section 3.1; Mask2Former section 3.3): sampled points.
+"""Mask2Former's loss (Cheng et al. 2022, section 3.3): masks compared on sampled points.
 
 Shape legend: B pictures, N queries, G objects of one picture, K classes, P points.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from anymask.methods.segprompt.targets import Targets
 from anymask.nn.distributed import mean_over_processes
 from anymask.nn.losses import (
     class_loss,
@@ -26,15 +25,29 @@ from anymask.nn.point_sampling import (
     sample_points,
     uncertain_points,
 )
+from anymask.nn.targets import Targets
 
-if TYPE_CHECKING:
-    from anymask.methods.segprompt.configuration import SegPromptConfig
+
+class PointLossConfig(Protocol):
+    """What the loss reads from a model's configuration."""
+
+    class_weight: float
+    mask_weight: float
+    dice_weight: float
+    no_object_weight: float
+    num_points: int
+    oversample_ratio: float
+    importance_sample_ratio: float
+
+
+Matches = list[tuple[Tensor, Tensor]]
+"""Per picture the matched queries and objects, (m,) int64 each."""
 
 
 class PointLoss(nn.Module):
     """Class, mask and dice loss of every prediction, after Hungarian matching of each."""
 
-    def __init__(self, config: SegPromptConfig) -> None:
+    def __init__(self, config: PointLossConfig) -> None:
         super().__init__()
         self.config = config
         self.cost = MatchingCost(config.class_weight, config.mask_weight, config.dice_weight)
@@ -46,19 +59,28 @@ class PointLoss(nn.Module):
         quality_logits: Tensor | None,
         targets: list[Targets],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss.
+        """The loss of a model without a quality head, total and parts; see :meth:`matched`."""
+        return self.matched(class_logits, mask_logits, targets)[:2]
+
+    def matched(
+        self,
+        class_logits: list[Tensor],
+        mask_logits: list[Tensor],
+        targets: list[Targets],
+    ) -> tuple[Tensor, dict[str, Tensor], Matches]:
+        """Compute the loss, and say what was matched.
 
         Args:
             class_logits: per prediction (B, N, K + 1).
             mask_logits: per prediction (B, N, h, w).
-            quality_logits: not used: the paper's model has no quality head.
             targets: one per picture; what is not outlined is background.
 
         Returns:
-            The weighted total (scalar) and its unweighted parts, detached: ``class``, ``mask``,
-            ``dice``.
+            The weighted total (scalar), its unweighted parts, detached: ``class``, ``mask``,
+            ``dice``, and what the last prediction was matched with.
         """
         device = class_logits[0].device
+        num_classes = class_logits[0].shape[-1] - 1
         sources = generators([target.seed for target in targets], device)
         labels = [target.labels for target in targets]
         predictions = list(zip(class_logits, mask_logits, strict=True))
@@ -78,13 +100,10 @@ class PointLoss(nn.Module):
         found = assign(costs)
         matches = [found[k : k + len(targets)] for k in range(0, len(found), len(targets))]
         goals = [
-            no_object_targets(labels, match, classes.shape[1], self.config.num_classes)
+            no_object_targets(labels, match, classes.shape[1], num_classes)
             for match, (classes, _) in zip(matches, predictions, strict=True)
         ]
-        weights = [
-            class_weights(goal, self.config.num_classes, self.config.no_object_weight)
-            for goal in goals
-        ]
+        weights = [class_weights(goal, num_classes, self.config.no_object_weight) for goal in goals]
         count = torch.tensor(float(sum(map(len, labels))), device=device)
         sums = mean_over_processes(torch.stack([count, *(w.sum() for w in weights)]))
         num_masks, sum_weights = sums[0].clamp(min=1), sums[1:]
@@ -103,7 +122,7 @@ class PointLoss(nn.Module):
             + self.config.dice_weight * loss_dice
         )
         parts = {"class": loss_class, "mask": loss_mask, "dice": loss_dice}
-        return total, {name: part.detach() for name, part in parts.items()}
+        return total, {name: part.detach() for name, part in parts.items()}, matches[-1]
 
     def _at_points(
         self,

@@ -1,0 +1,57 @@
+"""A small CLIP of the scenes world: the frozen eye and ear of ``ovsnet-scenes``."""
+
+from __future__ import annotations
+
+from anymask.data.scenes.categories import THINGS
+from anymask.data.scenes.palette import COLORS, PATTERNS
+from anymask.nn.clip_convnext import ClipConvNext, ClipConvNextConfig
+from anymask.nn.text_tokens import train_tokenizer
+from anymask.training.recipe import Recipe
+from anymask.training.scene_descriptions import (
+    TEMPLATES,
+    WORDS,
+    DescriptionCollate,
+    SceneDescriptions,
+)
+
+SIZE = 256
+
+
+def clip_scenes(
+    scenes: int = 40_000, batch_size: int = 16, seed: int = 0, size: int = SIZE
+) -> Recipe:
+    """The recipe.
+
+    Args:
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+    """
+    config = ClipConvNextConfig.small()
+    return Recipe(
+        name="clip-scenes",
+        model=lambda: ClipConvNext(config),
+        data=lambda: SceneDescriptions(scenes, size, 700 + seed, batch_size),
+        collate=DescriptionCollate(config, scenes_tokenizer(config)),
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=4e-3,
+        others_lr=2e-3,
+        weight_decay=0.05,
+        warmup=100,
+        decay_share=0.7,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )
+
+
+def scenes_tokenizer(config: ClipConvNextConfig):  # type: ignore[no-untyped-def]
+    """The tokenizer that learnt from everything that is said of scenes; the same every time."""
+    nouns = [word for words in WORDS.values() for word in words]
+    nouns += [thing.plural for thing in THINGS] + [thing.kind for thing in THINGS]
+    adjectives = [*COLORS, *PATTERNS]
+    texts = [template.replace("{}", noun) for template in TEMPLATES for noun in nouns]
+    texts += [f"{adjective} {noun}" for adjective in adjectives for noun in nouns]
+    return train_tokenizer(texts, config.vocab_size, config.context)
