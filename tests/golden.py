@@ -15,8 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 from golden_checks import (
+    fcclip_head_functions,
+    fcclip_model,
     later,
     lvis_ow_metric,
+    maftplus_parts,
     matcher_criterion,
     pixel_decoder,
     postprocessing,
@@ -33,6 +36,9 @@ CHECKS: tuple[ModuleType, ...] = (
     matcher_criterion,
     postprocessing,
     lvis_ow_metric,
+    fcclip_head_functions,
+    fcclip_model,
+    maftplus_parts,
 )
 
 

@@ -10,9 +10,6 @@ from safetensors import safe_open
 # What a folder must hold (a key of a tensor file or of a JSON file, or a file name): its kind and
 # the part of the project that builds the system.
 KINDS: tuple[tuple[set[str], str, int], ...] = (
-    ({"input.pool", "output.class"}, "fcclip_head_functions", 4),
-    ({"input.text_tokens_test", "vocabulary.json"}, "fcclip_model", 4),
-    ({"input.ma", "output.rc"}, "maftplus_parts", 4),
     ({"state_sam2.safetensors", "positional_tokens"}, "openworldsam_adapter", 5),
     ({"multimodal.encoder_out", "beit3.encoder"}, "openworldsam_beit3", 5),
     ({"image0.beit3_every2", "image0.sam2_every16"}, "openworldsam_preprocess", 5),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from anymask.errors import CheckpointError
 from anymask.nn.clip_convnext import ClipConvNextConfig
-from anymask.nn.published import WB, Table, rename
+from anymask.nn.published import WB, Table, count_of, rename
 
 TRUNK = r"visual\.trunk\."
 BLOCK = r"stages\.(\d)\.blocks\.(\d+)\."
@@ -86,7 +85,7 @@ def config_of_open_clip(
         vocab = state["token_embedding.weight"].shape[0]
         return ClipConvNextConfig(
             depths=tuple(
-                _count(state, rf"visual\.trunk\.stages\.{i}\.blocks\.(\d+)\..*") for i in range(4)
+                count_of(state, rf"visual\.trunk\.stages\.{i}\.blocks\.(\d+)\..*") for i in range(4)
             ),
             widths=tuple(
                 state[f"{trunk}.stages.{i}.blocks.0.conv_dw.weight"].shape[0] for i in range(4)
@@ -94,7 +93,7 @@ def config_of_open_clip(
             head="linear" if "visual.head.proj.weight" in state else "mlp",
             embed_dim=state["text_projection"].shape[1],
             text_width=width,
-            text_layers=_count(state, r"transformer\.resblocks\.(\d+)\..*"),
+            text_layers=count_of(state, r"transformer\.resblocks\.(\d+)\..*"),
             text_heads=heads or max(1, width // 64),
             vocab_size=vocab,
             context=state["positional_embedding"].shape[0],
@@ -105,8 +104,3 @@ def config_of_open_clip(
         raise CheckpointError(
             f"the checkpoint has no {error}: it is no ConvNeXt CLIP in open_clip's layout"
         ) from error
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = (re.fullmatch(pattern, key) for key in state)
-    return max((int(match[1]) + 1 for match in found if match), default=0)

@@ -23,6 +23,7 @@ from anymask.errors import CheckpointError
 
 Table = Sequence[tuple[str, str]]
 
+HEAD = "sem_seg_head"
 WB = "(weight|bias)"
 PIXEL = r"sem_seg_head\.pixel_decoder\."
 QUERY = r"sem_seg_head\.predictor\."
@@ -129,6 +130,42 @@ def listed(keys: Iterable[str]) -> str:
     """Some of the keys, for a message."""
     names = sorted(keys)
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def segmenter_sizes(state: Mapping[str, Tensor], num_heads: int = 8) -> dict[str, int]:
+    """Sizes of pixel decoder, decoder and queries in detectron2's layout, as our configurations
+    call them.
+
+    Args:
+        state: keys as published.
+        num_heads: leaves no trace in the shapes; 8 in every published model.
+
+    Raises:
+        KeyError: a tensor that every such model has is missing.
+    """
+    pixel, query = f"{HEAD}.pixel_decoder", f"{HEAD}.predictor"
+    layer = f"{pixel}.transformer.encoder.layers"
+    levels = len(state[f"{pixel}.transformer.level_embed"])
+    mask_dim, hidden_dim = state[f"{pixel}.mask_features.weight"].shape[:2]
+    samples = len(state[f"{layer}.0.self_attn.attention_weights.bias"])
+    return {
+        "hidden_dim": hidden_dim,
+        "mask_dim": mask_dim,
+        "encoder_layers": count_of(state, rf"{re.escape(layer)}\.(\d+)\..*"),
+        "encoder_ffn_dim": len(state[f"{layer}.0.linear1.bias"]),
+        "encoder_points": samples // (levels * num_heads),
+        "decoder_layers": count_of(
+            state, rf"{re.escape(query)}\.transformer_ffn_layers\.(\d+)\..*"
+        ),
+        "decoder_ffn_dim": len(state[f"{query}.transformer_ffn_layers.0.linear1.bias"]),
+        "num_queries": len(state[f"{query}.query_embed.weight"]),
+    }
+
+
+def count_of(state: Iterable[str], pattern: str) -> int:
+    """One more than the largest number that the pattern's group finds; 0 when it finds none."""
+    found = (re.fullmatch(pattern, key) for key in state)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ equal parts along its first dimension, one for each name. A key that no row matc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,17 @@ from anymask.errors import CheckpointError
 from anymask.methods.segprompt.configuration import STAGES, SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
 from anymask.nn.published import (
+    HEAD,
     QUERY,
     SEGMENTER,
     WB,
     Table,
+    count_of,
     listed,
     load_exactly,
     read_checkpoint,
     rename,
+    segmenter_sizes,
 )
 
 DETECTRON2_HEAD: Table = (
@@ -253,26 +256,13 @@ def config_of_detectron2(state: Mapping[str, Tensor], **changes: Any) -> SegProm
 
 
 def _config_of_detectron2(state: Mapping[str, Tensor], changes: dict[str, Any]) -> SegPromptConfig:
-    pixel, query = "sem_seg_head.pixel_decoder", "sem_seg_head.predictor"
-    layer = f"{pixel}.transformer.encoder.layers"
-    heads = changes.get("num_heads", 8)
-    levels = len(state[f"{pixel}.transformer.level_embed"])
-    mask_dim, hidden_dim = state[f"{pixel}.mask_features.weight"].shape[:2]
-    samples = len(state[f"{layer}.0.self_attn.attention_weights.bias"])
     backbone = _backbone_of_detectron2(state)
     settings = {
         "backbone_config": backbone,
         # detectron2's ResNets freeze their normalisation unless a configuration says otherwise.
         "frozen_norm": isinstance(backbone, ResNetConfig),
-        "hidden_dim": hidden_dim,
-        "mask_dim": mask_dim,
-        "encoder_layers": _count(state, rf"{re.escape(layer)}\.(\d+)\..*"),
-        "encoder_ffn_dim": len(state[f"{layer}.0.linear1.bias"]),
-        "encoder_points": samples // (levels * heads),
-        "decoder_layers": _count(state, rf"{re.escape(query)}\.transformer_ffn_layers\.(\d+)\..*"),
-        "decoder_ffn_dim": len(state[f"{query}.transformer_ffn_layers.0.linear1.bias"]),
-        "num_queries": len(state[f"{query}.query_embed.weight"]),
-        "num_classes": len(state[f"{query}.class_embed.bias"]) - 1,
+        **segmenter_sizes(state, changes.get("num_heads", 8)),
+        "num_classes": len(state[f"{HEAD}.predictor.class_embed.bias"]) - 1,
     }
     return SegPromptConfig(**{**settings, **changes})
 
@@ -287,7 +277,9 @@ def _backbone_of_detectron2(state: Mapping[str, Tensor]) -> SwinConfig | ResNetC
         return SwinConfig(
             embed_dim=embed_dim,
             patch_size=patch,
-            depths=[_count(state, rf"backbone\.layers\.{i}\.blocks\.(\d+)\..*") for i in range(4)],
+            depths=[
+                count_of(state, rf"backbone\.layers\.{i}\.blocks\.(\d+)\..*") for i in range(4)
+            ],
             num_heads=[table.shape[1] for table in tables],
             window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,  # (2 w - 1)^2 offsets
             out_features=STAGES,
@@ -297,17 +289,11 @@ def _backbone_of_detectron2(state: Mapping[str, Tensor]) -> SwinConfig | ResNetC
     return ResNetConfig(
         embedding_size=len(state["backbone.stem.conv1.weight"]),
         hidden_sizes=[len(state[f"backbone.res{i}.0.{last}.weight"]) for i in range(2, 6)],
-        depths=[_count(state, rf"backbone\.res{i}\.(\d+)\..*") for i in range(2, 6)],
+        depths=[count_of(state, rf"backbone\.res{i}\.(\d+)\..*") for i in range(2, 6)],
         layer_type="bottleneck" if deep else "basic",
         downsample_in_bottleneck=False,  # the stride is in the 3x3 convolution
         out_features=STAGES,
     )
-
-
-def _count(state: Iterable[str], pattern: str) -> int:
-    """One more than the largest number that the pattern's group finds; 0 when it finds none."""
-    found = (re.fullmatch(pattern, key) for key in state)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
 def config_of_hugging_face(config: Mask2FormerConfig, **changes: Any) -> SegPromptConfig:

@@ -21,9 +21,10 @@ from torch import Tensor
 from anymask.data.formats.atomic import atomic_write
 from anymask.errors import CheckpointError, DataError, InputError
 from anymask.image import Image
-from anymask.methods.segprompt.processing import SegPromptImageProcessor, padded, proposals
+from anymask.methods.segprompt.processing import SegPromptImageProcessor, proposals
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.nn.device import pick_device
+from anymask.nn.picture_input import padded
 from anymask.segments import Segments
 
 FORMAT = "anymask-prompt-bank-1"

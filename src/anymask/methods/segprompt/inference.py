@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from anymask.image import Image
 from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
-from anymask.methods.segprompt.processing import SegPromptImageProcessor, padded, proposals
+from anymask.methods.segprompt.processing import SegPromptImageProcessor, proposals
 from anymask.nn.device import pick_device
+from anymask.nn.picture_input import padded
 from anymask.segments import Segments
 
 

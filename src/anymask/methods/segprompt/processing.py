@@ -10,25 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from anymask.image import Image, read_image
+from anymask.image import read_image
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptOutput
+from anymask.nn.picture_input import PictureInput, padded_batch
 from anymask.ops.masks import greedy_nms
 from anymask.ops.resize import resize_matrix, resized_rle
 from anymask.ops.rle import RLE
 from anymask.segments import Segments
 
-STRIDE = 32  # the coarsest level of the backbones
 
-
-class SegPromptImageProcessor(BaseImageProcessor):
+class SegPromptImageProcessor(PictureInput, BaseImageProcessor):
     """Resize, normalise and pad pictures; turn outputs into :class:`~anymask.Segments`.
 
     Args:
@@ -48,11 +46,8 @@ class SegPromptImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = (58.395, 57.12, 57.375),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.short_side = short_side
-        self.long_side = long_side
-        self.image_mean = list(image_mean)
-        self.image_std = list(image_std)
+        BaseImageProcessor.__init__(self, **kwargs)
+        PictureInput.__init__(self, short_side, long_side, image_mean, image_std)
 
     @classmethod
     def for_config(cls, config: SegPromptConfig) -> SegPromptImageProcessor:
@@ -72,10 +67,7 @@ class SegPromptImageProcessor(BaseImageProcessor):
         many = images if isinstance(images, (list, tuple)) else [images]
         read = [read_image(image) for image in many]
         scaled = [self.scale(image) for image in read]
-        height, width = (padded(max(p.shape[i] for p in scaled)) for i in (1, 2))
-        batch = torch.zeros(len(scaled), 3, height, width)
-        for slot, pixels in zip(batch, scaled, strict=True):
-            slot[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+        batch = padded_batch(scaled)
         return BatchFeature(
             {
                 "pixel_values": batch,
@@ -85,23 +77,6 @@ class SegPromptImageProcessor(BaseImageProcessor):
         )
 
     preprocess = __call__
-
-    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in pixels after scaling; never below 1."""
-        factor = self.long_side / max(height, width)
-        if self.short_side:
-            factor = min(factor, self.short_side / min(height, width))
-        return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
-
-    def scale(self, image: Image, factor: float = 1.0) -> Tensor:
-        """A picture -> (3, h, w) float32, scaled (times ``factor``) and normalised."""
-        height, width = (max(1, round(s * factor)) for s in self.scaled_size(*image.size))
-        picture = PIL.Image.fromarray(image.pixels)
-        # Shrinking a huge picture in two steps costs a tenth of the memory and looks the same.
-        picture = picture.resize((width, height), PIL.Image.Resampling.BILINEAR, reducing_gap=3.0)
-        pixels = torch.from_numpy(np.array(picture, dtype=np.float32))
-        mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)
-        return ((pixels - mean) / std).permute(2, 0, 1)
 
     def post_process_instance_segmentation(
         self,
@@ -130,11 +105,6 @@ class SegPromptImageProcessor(BaseImageProcessor):
             )
             for b in range(len(outputs.mask_logits))
         ]
-
-
-def padded(length: int) -> int:
-    """The next multiple of the stride."""
-    return -(-length // STRIDE) * STRIDE
 
 
 @torch.no_grad()
