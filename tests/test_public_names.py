@@ -32,6 +32,7 @@ PUBLIC = [
     "annotate",
     "discover",
     "find",
+    "match",
     "measure",
     "read_image",
 ]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from anymask.image import Image, read_image
     from anymask.report import Report
     from anymask.segments import Segments
-    from anymask.verbs import discover, find
+    from anymask.verbs import discover, find, match
     from anymask.vocabulary import Vocabulary
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "annotate",
     "discover",
     "find",
+    "match",
     "measure",
     "read_image",
 ]
@@ -68,6 +69,7 @@ _MODULES = {
     "annotate": "draw",
     "discover": "verbs",
     "find": "verbs",
+    "match": "verbs",
     "measure": "benchmarks.protocols",
     "read_image": "image",
 }

@@ -18,6 +18,7 @@ from anymask.errors import CheckpointError
 
 if TYPE_CHECKING:
     from anymask.image import Image
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
     from anymask.methods.segprompt.few_shot import SegPromptFinder
     from anymask.segments import Segments
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).with_name("weights")
 DEFAULT = "segprompt-pocket"
+DEFAULT_MATCHER = "ovsnet-scenes"
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,70 @@ def load_finder(name: str | Path, device: str = "auto") -> SegPromptFinder:
             "(methods/segprompt/prompt_learning.py)."
         )
     return SegPromptFinder(_saved(PromptLearningModel, path), device)
+
+
+@lru_cache(maxsize=2)
+def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
+    """A matcher: it takes a picture and words.
+
+    Args:
+        name: a name of the table; a folder or hub id of an OVSNet; or an FC-CLIP or MAFT+
+            checkpoint file, beside which lie the tokenizer's files (``tokenizer.json`` or
+            ``vocab.json`` and ``merges.txt``) and, if the file has no CLIP in it, open_clip's
+            ``open_clip_pytorch_model.bin`` or ``open_clip_model.safetensors``.
+        device: as for :func:`load_discoverer`.
+
+    Raises:
+        CheckpointError: nothing of that name is there, or it takes no words.
+    """
+    from anymask.methods.ovsnet.configuration import OVSNetConfig
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.ovsnet.text import cache_folder
+
+    row = find(str(name))
+    if row is not None and row.verb != "match":
+        raise CheckpointError(f"{name} is a model for {row.verb}; for match there is {_matchers()}")
+    path = bundled_folder(row.name) if row is not None else Path(name)
+    if path.is_file():
+        return _matcher_from_file(path, device)
+    if not path.exists() and _looks_like_hub_id(str(name)):
+        return OVSNetMatcher.from_pretrained(name, device)
+    if not path.exists() or _model_type(path) != OVSNetConfig.model_type:
+        raise CheckpointError(
+            f"{name} takes no words: give the folder of an OVSNet, an FC-CLIP or MAFT+ checkpoint "
+            f"file, or one of {_matchers()}"
+        )
+    from anymask.methods.ovsnet.model import OVSNetModel
+
+    model = _saved(OVSNetModel, path)
+    return OVSNetMatcher(model, _tokenizer(path), device, cache_folder())
+
+
+def _matchers() -> str:
+    return ", ".join(row.name for row in TABLE if row.verb == "match")
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a missing or damaged file raises almost anything
+        raise CheckpointError(
+            f"{folder} has no tokenizer: put tokenizer.json (or vocab.json and merges.txt) of the "
+            f"CLIP there ({error})"
+        ) from error
+
+
+def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:
+    """A published checkpoint, its tokenizer and perhaps its CLIP beside it."""
+    from anymask.methods.ovsnet.convert import load_fcclip
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.ovsnet.text import cache_folder
+
+    beside = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    clip = next((path.parent / n for n in beside if (path.parent / n).is_file()), None)
+    return OVSNetMatcher(load_fcclip(path, clip), _tokenizer(path.parent), device, cache_folder())
 
 
 def _saved(kind: Any, path: Path) -> Any:

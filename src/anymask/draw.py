@@ -144,6 +144,69 @@ def write_line(
 # ------------------------------------------------------------------------------------- colours
 
 
+def annotate_by_label(
+    image: Any, segments: Segments, *, font: str | Path | None = None, **options: Any
+) -> PIL.Image.Image:
+    """Draw regions in one colour a label, and a legend with each label's share below.
+
+    Args:
+        image, segments: as for :func:`annotate`.
+        font: as there.
+        options: more of its options.
+
+    Returns:
+        A picture of the same width and a larger height.
+    """
+    names = list(dict.fromkeys(segments.labels))
+    shades = dict(zip(names, distinct_colors(len(names)), strict=True))
+    colors = [shades[label] for label in segments.labels]
+    drawn = annotate(image, segments, colors=colors, font=font, **options)
+    pixels = segments.size[0] * segments.size[1]
+    shares = {
+        name: sum(int(a) for a, own in zip(segments.areas, segments.labels) if own == name) / pixels
+        for name in names
+    }
+    entries = [
+        (f"{name or 'no label'} {100 * shares[name]:.0f} %", shades[name])
+        for name in sorted(names, key=lambda name: -shares[name])
+    ]
+    below = _legend(entries, drawn.width, segments.size, font)
+    whole = PIL.Image.new("RGB", (drawn.width, drawn.height + below.height), "white")
+    whole.paste(drawn, (0, 0))
+    whole.paste(below, (0, drawn.height))
+    return whole
+
+
+def _legend(
+    entries: Sequence[tuple[str, Color]],
+    width: int,
+    size: tuple[int, int],
+    font: str | Path | None,
+) -> PIL.Image.Image:
+    """Words with squares of their colours, in as many lines as it takes."""
+    letters = _font(font, font_size(size))
+    side = font_size(size)
+    height, pad = round(1.6 * side), side // 2
+    probe = PIL.ImageDraw.Draw(PIL.Image.new("RGB", (1, 1)))
+    lines: list[list[tuple[float, str, Color]]] = [[]]
+    x: float = pad
+    for word, color in entries:
+        need = 1.4 * side + probe.textlength(word, letters) + 2 * pad
+        if x + need > width and lines[-1]:
+            lines.append([])
+            x = pad
+        lines[-1].append((x, word, color))
+        x += need
+    strip = PIL.Image.new("RGB", (width, height * len(lines) if entries else 0), "white")
+    pen = PIL.ImageDraw.Draw(strip)
+    for number, line in enumerate(lines if entries else []):
+        middle = number * height + height // 2
+        for x, word, color in line:
+            pen.rectangle((x, middle - side // 2, x + side, middle + side // 2), fill=color)
+            pen.text((x + 1.4 * side, middle), word, fill="black", font=letters, anchor="lm")
+    return strip
+
+
 def distinct_colors(count: int) -> list[Color]:
     """Colours that are easy to tell apart, the same ones every time, as RGB 0..255.
 

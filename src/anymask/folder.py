@@ -116,6 +116,7 @@ def run(
     formats: Sequence[str] = ("coco", "png", "overlay"),
     settings: dict[str, Any] | None = None,
     overwrite: bool = False,
+    legend: bool = False,
 ) -> Iterator[Done]:
     """Work through the pictures; a result is yielded as soon as its files are in place.
 
@@ -130,6 +131,7 @@ def run(
             ``annotations.json`` instead, written at the end.
         settings: what the results depend on (model, thresholds); written into the COCO files.
         overwrite: do finished pictures again.
+        legend: overlays have one colour a label and a legend.
 
     Raises:
         InputError: an unknown format.
@@ -171,7 +173,7 @@ def run(
                 if kind == "png":
                     write_label_png(target, segments)
                 else:
-                    write_overlay(target, image, segments)
+                    write_overlay(target, image, segments, legend=legend)
         # Written in any case: it is what tells a later run that the picture is done.
         content = coco_dict(segments, task.path.name)
         content["info"] |= {"anymask": {**stamp, "picture": _fingerprint(task.path)}}

@@ -8,11 +8,19 @@ from typing import Any, overload
 
 import numpy as np
 
-from anymask.checkpoints import DEFAULT, load_discoverer, load_finder, recommended_min_score
+from anymask.checkpoints import (
+    DEFAULT,
+    DEFAULT_MATCHER,
+    load_discoverer,
+    load_finder,
+    load_matcher,
+    recommended_min_score,
+)
 from anymask.errors import InputError
 from anymask.image import Image, read_image
 from anymask.ops.tiles import discover_in_tiles
 from anymask.segments import Segments
+from anymask.vocabulary import Vocabulary
 
 AUTO_TILE = 1024  # side of a tile in pixels, when the picture is larger than twice that
 
@@ -71,10 +79,6 @@ def discover(
         raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
     if max_segments < 1:
         raise InputError(f"max_segments is {max_segments}; it is at least 1")
-    if isinstance(tile, str) and tile != "auto":
-        raise InputError(f"tile is {tile!r}: give a number of pixels, 'auto' or None")
-    if isinstance(tile, int) and tile < 64:
-        raise InputError(f"tile is {tile} pixels; it is at least 64")
     find = model if callable(model) else load_discoverer(model, device)
     lowest = recommended_min_score(find) if min_score is None else min_score
     if isinstance(image, (list, tuple)):
@@ -130,6 +134,84 @@ def find(
     return finder.find(read_image(image), asked, min_score=min_score, max_segments=max_segments)
 
 
+def match(
+    image: Any,
+    vocabulary: Any,
+    *,
+    task: str = "semantic",
+    segments: Segments | None = None,
+    model: str | Path | Any = DEFAULT_MATCHER,
+    min_score: float = 0.0,
+    max_segments: int = 100,
+    void_threshold: float | None = None,
+    tile: int | str | None = None,
+    device: str = "auto",
+) -> Segments:
+    """Segment a picture with any list of words (OVSNet).
+
+    Asking again about the same picture with other words does not encode it again.
+
+    Args:
+        image: anything :func:`anymask.read_image` takes.
+        vocabulary: a list of words, a file, the name of a built-in list (``"ade20k-847"``), or a
+            :class:`Vocabulary`.
+        task: ``"semantic"``, ``"panoptic"`` or ``"instance"``.
+        segments: masks from anywhere, to be labelled instead of finding any.
+        model: a name (``anymask models``), a folder or hub id, an FC-CLIP or MAFT+ checkpoint file
+            with its tokenizer beside it, or an
+            :class:`~anymask.methods.ovsnet.inference.OVSNetMatcher`.
+        min_score: segments below are dropped; in 0..1.
+        max_segments: of instances: so many pairs of a mask and a word are looked at.
+        void_threshold: semantic pixels whose best score is below it belong to no segment.
+        tile: side in pixels of overlapping tiles for large pictures; ``"auto"`` tiles pictures
+            larger than 2048 pixels; None never. Not with ``"panoptic"``.
+        device: as for :func:`discover`.
+
+    Returns:
+        Labelled segments.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        VocabularyError: the words cannot be read.
+        InputError: an option is out of its range.
+        CheckpointError: the model cannot be loaded or matches no words.
+    """
+    from anymask.methods.ovsnet.inference import TASKS, OVSNetMatcher
+    from anymask.methods.ovsnet.tiling import match_in_tiles
+
+    if task not in TASKS:
+        raise InputError(f"task is {task!r}: use one of {', '.join(TASKS)}")
+    if not 0 <= min_score <= 1:
+        raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
+    words = Vocabulary.of(vocabulary)
+    picture = read_image(image)
+    matcher = model if isinstance(model, OVSNetMatcher) else load_matcher(model, device)
+    if segments is not None:
+        return matcher.label(picture, segments, words)
+    side = _tile_side(tile, picture)
+    if side is not None:
+        if task == "panoptic":
+            raise InputError("panoptic results are not made in tiles: use semantic or instance")
+        return match_in_tiles(
+            matcher,
+            picture,
+            words,
+            task,
+            side,
+            min_score=min_score,
+            max_segments=max_segments,
+            void_threshold=void_threshold,
+        )
+    return matcher(
+        picture,
+        words,
+        task,  # type: ignore[arg-type]
+        min_score=min_score,
+        max_segments=max_segments,
+        void_threshold=void_threshold,
+    )
+
+
 def _as_segments(masks: Any) -> Segments:
     if isinstance(masks, Segments):
         return masks
@@ -150,13 +232,21 @@ def _discover_one(
         found = find(picture)
         return found[found.scores >= min_score].sorted_by_score()[:max_segments]
 
-    if tile == "auto":
-        side = AUTO_TILE if max(image.size) > 2 * AUTO_TILE else None
-    else:
-        side = None if tile is None else int(tile)
-    if side is None or max(image.size) <= side:
+    side = _tile_side(tile, image)
+    if side is None:
         return whole(image)
     return discover_in_tiles(whole, image, side)[:max_segments]
+
+
+def _tile_side(tile: int | str | None, image: Image) -> int | None:
+    """Side of the tiles in pixels, or None when the picture is done in one piece."""
+    if isinstance(tile, str) and tile != "auto":
+        raise InputError(f"tile is {tile!r}: give a number of pixels, 'auto' or None")
+    if isinstance(tile, int) and tile < 64:
+        raise InputError(f"tile is {tile} pixels; it is at least 64")
+    if tile == "auto":
+        return AUTO_TILE if max(image.size) > 2 * AUTO_TILE else None
+    return None if tile is None or max(image.size) <= int(tile) else int(tile)
 
 
 def _takes_options(find: Callable[..., Segments]) -> bool:

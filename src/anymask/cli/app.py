@@ -11,6 +11,7 @@ from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
 from anymask.cli.find import find
+from anymask.cli.match import match
 from anymask.cli.measure import app as measure
 from anymask.cli.models import models
 from anymask.cli.scenes import scenes
@@ -26,7 +27,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (discover, find, evaluate, compare, train, scenes, compose, study, models, doctor):
+for command in (
+    discover,
+    find,
+    match,
+    evaluate,
+    compare,
+    train,
+    scenes,
+    compose,
+    study,
+    models,
+    doctor,
+):
     app.command()(command)
 app.add_typer(measure, name="measure")
 app.add_typer(benchmark, name="benchmark")

@@ -23,6 +23,7 @@ def do_pictures(
     formats: Sequence[str],
     settings: dict[str, Any],
     overwrite: bool,
+    legend: bool = False,
 ) -> None:
     """Do every picture of a plan; exit with 1 when some failed.
 
@@ -33,11 +34,18 @@ def do_pictures(
         formats: see ``folder.run``.
         settings: what the results depend on: with others, finished pictures are done again.
         overwrite: do finished pictures again anyway.
+        legend: see ``folder.run``.
     """
     from anymask import folder
 
     results = folder.run(
-        do_one, tasks, out, formats=formats, settings=settings, overwrite=overwrite
+        do_one,
+        tasks,
+        out,
+        formats=formats,
+        settings=settings,
+        overwrite=overwrite,
+        legend=legend,
     )
     failed: list[folder.Done] = []
     finished = skipped = 0

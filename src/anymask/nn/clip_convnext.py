@@ -201,24 +201,29 @@ class ClipConvNext(PreTrainedModel):
     def forward(
         self,
         pixel_values: Tensor,
-        boxes: list[Tensor] | None,
+        shares: list[Tensor] | None,
         tokens: Tensor,
         true: Tensor,
         weights: Tensor | None = None,
         **_: Any,
     ) -> ClipOutput:
-        """Contrastive training on pictures, or on boxes of them, and texts.
+        """Contrastive training on pictures, or on regions of them, and texts.
 
         Args:
             pixel_values: (B, 3, H, W), normalised.
-            boxes: per picture (n, 4) float x1, y1, x2, y2 in pixels: what is described; None = the
-                whole pictures are.
+            shares: per picture (n, H/32, W/32): how much of each described region lies in each
+                cell, sums of 1; None = the whole pictures are described.
             tokens: (P, L) int64.
-            true: (R, P) bool: which texts are true of which box (or picture).
+            true: (R, P) bool: which texts are true of which region (or picture).
             weights: (R,) how much each counts; None = all alike.
         """
         last = self.maps(pixel_values)[-1]
-        pooled = last.mean((-2, -1)) if boxes is None else pool_boxes(last, boxes, pixel_values)
+        if shares is None:
+            pooled = last.mean((-2, -1))
+        else:
+            pooled = torch.cat(
+                [own.flatten(1) @ one.flatten(1).T for own, one in zip(shares, last, strict=True)]
+            )
         loss = contrastive_loss(
             self.embed_pooled(pooled), self.embed_texts(tokens), true, self.multiplier, weights
         )
@@ -228,34 +233,6 @@ class ClipConvNext(PreTrainedModel):
     def multiplier(self) -> Tensor:
         """What cosines are multiplied with: scalar."""
         return self.logit_scale.exp().clamp(max=LARGEST_MULTIPLIER)
-
-
-def pool_boxes(features: Tensor, boxes: list[Tensor], pixel_values: Tensor) -> Tensor:
-    """Mean of 3 x 3 bilinear samples inside every box: (B, C, h, w) -> (R, C).
-
-    Args:
-        features: maps of the pictures.
-        boxes: per picture (n, 4) x1, y1, x2, y2 in pixels.
-        pixel_values: (B, 3, H, W), for its size.
-    """
-    height, width = pixel_values.shape[-2:]
-    share = torch.tensor([1 / 6, 1 / 2, 5 / 6], device=features.device)
-    found = []
-    for one, own in zip(features, boxes, strict=True):
-        x = own[:, :1] + (own[:, 2:3] - own[:, :1]) * share  # n, 3
-        y = own[:, 1:2] + (own[:, 3:4] - own[:, 1:2]) * share
-        grid = torch.stack(
-            [
-                (2 * x / width - 1)[:, None].expand(-1, 3, 3),
-                (2 * y / height - 1)[:, :, None].expand(-1, 3, 3),
-            ],
-            -1,
-        ).flatten(1, 2)[None]  # 1, n, 9, 2
-        sampled = F.grid_sample(
-            one[None], grid.to(one.dtype), padding_mode="border", align_corners=False
-        )
-        found.append(sampled[0].mean(-1).T)
-    return torch.cat(found)
 
 
 def contrastive_loss(

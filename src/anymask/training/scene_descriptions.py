@@ -1,4 +1,4 @@
-"""Boxes of scenes with descriptions: what a small CLIP learns from.
+"""Regions of scenes with descriptions: what a small CLIP learns from, as crops and in their place.
 
 All words occur, of unseen things too: a CLIP has read the whole internet, and only the segmenter
 that is trained on top of it must not know what is unseen.
@@ -64,7 +64,7 @@ def weight_of(name: str) -> float:
 
 @dataclass
 class SceneDescriptions(Dataset[dict[str, Any]]):
-    """One scene with its described boxes a sample.
+    """One scene with its described regions a sample.
 
     Attributes:
         count: length of the run in scenes.
@@ -82,25 +82,39 @@ class SceneDescriptions(Dataset[dict[str, Any]]):
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``image`` (S, S, 3) uint8, ``boxes`` (n, 4), ``facts``, ``said``, ``texts``."""
+        """``pictures``, ``shares`` (None for crops), ``facts``, ``said``, ``texts``."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         scene = make_scene(self.seed, index, self.size, "val")
         rng = np.random.default_rng((self.seed, index))
-        boxes = [np.array(found.box, float) for found in scene.objects]
+        image = torch.from_numpy(scene.image)
         facts = [Fact(o.thing.name, o.color, o.pattern) for o in scene.objects]
-        for box, name in stuff_windows(scene, STUFF_WINDOWS, rng):
-            boxes.append(box)
-            facts.append(Fact(name))
+        shares: Tensor | None = None
+        if index // self.group % 2:
+            windows = stuff_windows(scene, STUFF_WINDOWS, rng)
+            boxes = [*(o.box for o in scene.objects), *(box for box, _ in windows)]
+            facts += [Fact(name) for _, name in windows]
+            pictures = crops_of(image, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        else:
+            ground = scene.stuff()
+            facts += [Fact(name) for name in ground]
+            masks = [*(scene.mask(k) for k in range(len(scene.objects))), *ground.values()]
+            shares = shares_of(torch.from_numpy(np.stack(masks)))
+            pictures = image[None]
         said = [_part_of(fact, rng) for fact in facts]
         return {
-            "image": torch.from_numpy(scene.image),
-            "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
+            "pictures": pictures,
+            "shares": shares,
             "facts": facts,
             "said": said,
             "texts": [text_of(fact, rng) for fact in said],
-            "crops": bool(index // self.group % 2),
         }
+
+
+def shares_of(masks: Tensor) -> Tensor:
+    """How much of each mask lies in each cell of CLIP's last map: (n, H, W) -> (n, H/32, W/32)."""
+    cells = F.avg_pool2d(masks[:, None].float(), 32)[:, 0]
+    return cells / cells.sum((-2, -1), keepdim=True)
 
 
 def stuff_windows(
@@ -155,15 +169,12 @@ class DescriptionCollate:
             said.update(zip(sample["texts"], sample["said"], strict=True))
         facts = [fact for sample in samples for fact in sample["facts"]]
         true = [[text.true_of(fact) for text in said.values()] for fact in facts]
-        pictures: Tensor | list[Tensor]
-        if samples[0]["crops"]:
-            pictures = torch.cat([crops_of(s["image"], s["boxes"]) for s in samples])
-        else:
-            pictures = torch.stack([s["image"] for s in samples])
+        pictures = torch.cat([s["pictures"] for s in samples])
         normalised = (pictures.float() - self.mean) / self.std
+        whole = samples[0]["shares"] is not None
         return {
             "pixel_values": normalised.permute(0, 3, 1, 2).contiguous(),
-            "boxes": None if samples[0]["crops"] else [s["boxes"] for s in samples],
+            "shares": [s["shares"] for s in samples] if whole else None,
             "tokens": tokenize(self.tokenizer, list(said), self.context),
             "true": torch.tensor(true),
             "weights": torch.tensor([weight_of(fact.name) for fact in facts]),

@@ -11,9 +11,11 @@ from torch.utils.data import Dataset
 
 from anymask.data.scenes import make_scene
 from anymask.data.scenes.categories import THINGS
+from anymask.data.scenes.palette import STUFF
 
 KNOWN = tuple(thing.name for thing in THINGS if thing.group == "known")
 SEEN = tuple(thing.name for thing in THINGS if thing.group == "seen")
+STUFF_NAMES = tuple(stuff.name for stuff in STUFF)
 
 
 @dataclass
@@ -28,6 +30,7 @@ class SceneSamples(Dataset[dict[str, Any]]):
         flip: mirror every other picture.
         image_labels: also say which seen things are there, without masks: label ``len(KNOWN) + k``
             is ``SEEN[k]`` (SegPrompt, section 5.4).
+        stuff: also outline the stuff: label ``len(KNOWN) + k`` is ``STUFF_NAMES[k]``.
     """
 
     count: int
@@ -36,6 +39,7 @@ class SceneSamples(Dataset[dict[str, Any]]):
     class_aware: bool = False
     flip: bool = True
     image_labels: bool = False
+    stuff: bool = False
 
     def __len__(self) -> int:
         return self.count
@@ -48,10 +52,16 @@ class SceneSamples(Dataset[dict[str, Any]]):
         rows = [k for k, found in enumerate(scene.objects) if found.thing.group == "known"]
         numbers = np.array([k + 1 for k in rows], np.uint8).reshape(-1, 1, 1)
         masks, image = scene.instance_map == numbers, scene.image
+        ground = scene.stuff() if self.stuff else {}
+        if ground:
+            masks = np.concatenate([masks, np.stack(list(ground.values()))])
         if self.flip and (index * 2654435761 >> 7) & 1:  # a fixed coin per sample
             masks, image = masks[..., ::-1], image[:, ::-1]
         classes = [KNOWN.index(scene.objects[k].thing.name) for k in rows]
-        labels = torch.tensor(classes if self.class_aware else [0] * len(rows), dtype=torch.int64)
+        classes += [len(KNOWN) + STUFF_NAMES.index(name) for name in ground]
+        labels = torch.tensor(
+            classes if self.class_aware else [0] * len(classes), dtype=torch.int64
+        )
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image)),
             "masks": torch.from_numpy(np.ascontiguousarray(masks)).to(torch.uint8),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.palette import COLORS, PATTERNS
 from anymask.nn.clip_convnext import ClipConvNext, ClipConvNextConfig
@@ -14,11 +16,15 @@ from anymask.training.scene_descriptions import (
     SceneDescriptions,
 )
 
-SIZE = 256
+SIZE = 384  # so that a thing covers a few of the last map's cells
 
 
 def clip_scenes(
-    scenes: int = 40_000, batch_size: int = 16, seed: int = 0, size: int = SIZE
+    scenes: int = 24_000,
+    batch_size: int = 16,
+    seed: int = 0,
+    size: int = SIZE,
+    init: Path | None = None,
 ) -> Recipe:
     """The recipe.
 
@@ -27,11 +33,12 @@ def clip_scenes(
         batch_size: scenes a step.
         seed: of weights and scenes.
         size: side of the scenes in pixels.
+        init: folder of an earlier run whose weights this one starts from.
     """
     config = ClipConvNextConfig.small()
     return Recipe(
         name="clip-scenes",
-        model=lambda: ClipConvNext(config),
+        model=lambda: ClipConvNext(config) if init is None else ClipConvNext.from_pretrained(init),
         data=lambda: SceneDescriptions(scenes, size, 700 + seed, batch_size),
         collate=DescriptionCollate(config, scenes_tokenizer(config)),
         batch_size=batch_size,

@@ -1,0 +1,111 @@
+"""``anymask match``: pictures segmented with any list of words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anymask.cli.pictures import do_pictures
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+
+def match(
+    paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
+    words: str = typer.Option(
+        ..., "--words", "-w",
+        help="Words separated by commas, a vocabulary file, or a built-in list such as ade20k-150.",
+    ),
+    task: str = typer.Option("semantic", help="semantic, panoptic or instance."),
+    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    model: str = typer.Option(
+        "ovsnet-scenes", help="A name (see anymask models), folder, checkpoint file or hub id."
+    ),
+    segments: Path | None = typer.Option(
+        None, help="COCO-style file of masks to label instead of finding any."
+    ),
+    min_score: float = typer.Option(0.0, min=0.0, max=1.0, help="Drop segments below."),
+    max_segments: int = typer.Option(100, min=1, help="Of instances: at most so many a picture."),
+    void_threshold: float | None = typer.Option(
+        None, min=0.0, help="Semantic: leave pixels alone whose best score is below."
+    ),
+    tile: str = typer.Option(
+        "none", help="Do large pictures in tiles: a side in pixels, auto or none."
+    ),
+    format: str = typer.Option(
+        "coco,png,overlay",
+        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+) -> None:  # fmt: skip
+    """Segment pictures with your own words.
+
+    The picture to look at has a legend. A list of one word needs a comma at its end, or is taken
+    for the name of a list or file.
+    """
+    from anymask import folder
+    from anymask.checkpoints import load_matcher
+    from anymask.cli.discover import _identity, parse_tile
+    from anymask.verbs import match as match_words
+
+    formats = [part.strip() for part in format.split(",") if part.strip()]
+    folder.check_formats(formats)
+    side = parse_tile(tile)
+    vocabulary = read_words(words)
+    tasks = folder.plan(paths, out)
+    loaded = load_matcher(model, device)
+    given = None if segments is None else given_masks(segments, tasks)
+
+    def match_one(image: Image) -> Segments:
+        masks = None if given is None else given[str(image.path)]
+        return match_words(
+            image,
+            vocabulary,
+            task=task,
+            segments=masks,
+            model=loaded,
+            min_score=min_score,
+            max_segments=max_segments,
+            void_threshold=void_threshold,
+            tile=side,
+        )
+
+    settings = {
+        "model": _identity(model),
+        "words": vocabulary.digest,
+        "task": task,
+        "segments": None if segments is None else str(segments),
+        "min_score": min_score,
+        "max_segments": max_segments,
+        "void_threshold": void_threshold,
+        "tile": side,
+    }
+    legend = task != "instance"
+    do_pictures(match_one, tasks, out, formats, settings, overwrite, legend)
+
+
+def read_words(words: str):  # type: ignore[no-untyped-def]
+    """Words, a file or the name of a built-in list -> a vocabulary."""
+    from anymask.vocabulary import Vocabulary
+
+    if "," in words and not Path(words).is_file():
+        return Vocabulary.from_names([w.strip() for w in words.split(",") if w.strip()])
+    return Vocabulary.of(words)
+
+
+def given_masks(path: Path, tasks: list):  # type: ignore[no-untyped-def,type-arg]
+    """Masks by the path of their picture."""
+    from anymask.data.coco import CocoDataset
+
+    data = CocoDataset.read(path)
+    by_name = {Path(data.image_path(i)).name: i for i in data.image_ids}
+    missing = [str(task.path) for task in tasks if task.path.name not in by_name]
+    if missing:
+        raise InputError(f"{path} has no masks for {', '.join(missing[:5])}")
+    return {str(t.path): data.annotations_of(by_name[t.path.name]) for t in tasks}

@@ -1,0 +1,77 @@
+"""The bundled checkpoint ``ovsnet-scenes``: OVSNet on a small frozen CLIP of the scenes world.
+
+The CLIP has read every word; the segmenter is trained on known things and stuff only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anymask.methods.ovsnet.collate import Collate
+from anymask.methods.ovsnet.configuration import OVSNetConfig
+from anymask.methods.ovsnet.model import OVSNetModel
+from anymask.methods.ovsnet.text import TextEncoder
+from anymask.nn.clip_convnext import ClipConvNext
+from anymask.training.recipe import Recipe
+from anymask.training.recipes.clip_scenes import SIZE, scenes_tokenizer
+from anymask.training.scene_samples import KNOWN, STUFF_NAMES, SceneSamples
+from anymask.vocabulary import Vocabulary
+
+TRAINING_NAMES = (*KNOWN, *STUFF_NAMES)
+
+
+def ovsnet_scenes(
+    clip: Path,
+    scenes: int = 16_000,
+    batch_size: int = 16,
+    seed: int = 0,
+    size: int = SIZE,
+    **changes: Any,
+) -> Recipe:
+    """The recipe.
+
+    Args:
+        clip: folder of a trained ``clip-scenes``.
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+        changes: of the configuration, for ablations.
+    """
+    return Recipe(
+        name="ovsnet-scenes",
+        model=lambda: start(clip, **changes),
+        data=lambda: SceneSamples(scenes, size, 800 + seed, class_aware=True, stuff=True),
+        collate=Collate(OVSNetConfig.scenes()),
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=2e-3,
+        others_lr=1e-3,
+        weight_decay=0.05,
+        warmup=50,
+        decay_share=0.6,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )
+
+
+def start(clip: Path, **changes: Any) -> OVSNetModel:
+    """A model with a trained CLIP in it and the training words read."""
+    trained = ClipConvNext.from_pretrained(clip)
+    config = OVSNetConfig.scenes(
+        **{
+            "clip_config": trained.config,
+            "training_words": tuple((name,) for name in TRAINING_NAMES),
+            **changes,
+        }
+    )
+    model = OVSNetModel(config)
+    model.clip.load_state_dict(trained.state_dict())
+    if model.teacher is not None:
+        model.start_tuning()
+    reader = TextEncoder(model.clip, scenes_tokenizer(config.clip), config.templates)
+    vocabulary = Vocabulary.from_names(list(TRAINING_NAMES))
+    model.training_words = reader.words(vocabulary, config.training_words)
+    return model
