@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anymask.cli.progress import Progress
+from anymask.cli.text_models import HELP as TEXT_HELP
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Build benchmarks from data sets you have.", no_args_is_help=True)
 lvis_ow = typer.Typer(help="LVIS-OW, the open-world split of LVIS v1.", no_args_is_help=True)
 app.add_typer(lvis_ow, name="lvis-ow")
+openbench = typer.Typer(
+    help="A benchmark far from the training words, built as OpenBench was.", no_args_is_help=True
+)
+app.add_typer(openbench, name="openbench")
 
 LvisTrain = typer.Option(..., "--lvis-train", help="lvis_v1_train.json")
 Unseen = typer.Option(
@@ -127,3 +132,62 @@ class Tenths:
 
     def __exit__(self, *error: object) -> None:
         self.bar.__exit__(*error)
+
+
+@openbench.command("build")
+def build_openbench(
+    source: list[str] = typer.Option(
+        ..., help="KIND=FOLDER or KIND:SPLIT=FOLDER, several times; kinds: foodseg103, "
+        "imagenet-s, camvid-32, camvid-11, ade20k-150, ...",
+    ),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder of the benchmark."),
+    training: list[str] = typer.Option(
+        ["coco-panoptic", "coco-stuff"], help="What must be far: built-in lists or files."
+    ),
+    text_model: str = typer.Option("openai/clip-vit-large-patch14", help=TEXT_HELP),
+    sigma1: str = typer.Option("0.70", help="Pictures above are dropped; a number or q0.5."),
+    sigma2: str = typer.Option("0.80", help="Classes above become others; a number or q0.9."),
+    min_pixels: int = typer.Option(1, min=1, help="A class is present from so many pixels on."),
+    centred: bool = typer.Option(False, help="Take away what all training words share."),
+) -> None:  # fmt: skip
+    """Build it; edit OUT/rules.json, set "reviewed": true, and run the same again to finish."""
+    from anymask.benchmarks.openbench import RULES, Settings
+    from anymask.benchmarks.openbench import build as build_it
+    from anymask.cli.text_models import text_model as load
+    from anymask.data.dense import read_dense
+    from anymask.vocabulary import Vocabulary
+
+    sources = []
+    for entry in source:
+        kind, equals, folder = entry.partition("=")
+        if not equals:
+            raise InputError(f"--source {entry} is not KIND=FOLDER")
+        kind, _, split = kind.partition(":")
+        found = read_dense(kind, folder, **({"split": split} if split else {}))
+        for difference in found.differences():
+            typer.echo(f"{found.title}: {difference}")
+        sources.append(found)
+    lists = [Vocabulary.of(name) for name in training]
+    words = list(dict.fromkeys(word for v in lists for c in v.categories for word in c.words))
+    known = Vocabulary.from_names(words, title=" + ".join(v.title for v in lists))
+    settings = Settings(
+        sigma1=_number(sigma1), sigma2=_number(sigma2), min_pixels=min_pixels, centred=centred,
+        text_model=text_model,
+    )  # fmt: skip
+    with Tenths(sum(map(len, sources))) as advance:
+        built = build_it(sources, known, load(text_model), out, settings, progress=advance)
+    typer.echo(built.table())
+    if built.reviewed:
+        typer.echo(f"finished: {out}")
+    else:
+        typer.echo(
+            f'now look at {out / RULES}: drop, rename or merge, set "reviewed": true, and run the '
+            "same command again"
+        )
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
