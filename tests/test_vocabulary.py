@@ -19,6 +19,7 @@ COUNTS = {
     "ade20k-847": 847,
     "cityscapes": 19,
     "coco-panoptic": 133,
+    "coco-stuff": 171,
     "lvis": 1203,
     "partimagenet-objects": 158,
     "partimagenet-parts": 40,

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from anymask.errors import InputError
 
+if TYPE_CHECKING:
+    from anymask.training.recipe import Recipe
+
 FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
-RECIPES = ("segprompt-pocket", "discover", *PAPER)
+SCENES = ("clip-scenes", "ovsnet-scenes")
+RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *SCENES)
 
 
 def train(
     recipe: str = typer.Argument(
         help="segprompt-pocket (the bundled model), discover (fine-tune on your own file), or one "
-        "of the paper's: " + ", ".join(PAPER) + "."
+        "of the papers': "
+        + ", ".join(PAPER)
+        + ", ovsnet; or on drawn scenes: "
+        + ", ".join(SCENES)
+        + "."
     ),
-    data: Path = typer.Option(
-        ..., help="COCO-style file (discover), or the folder of photographs (segprompt-pocket)."
+    data: Path | None = typer.Option(
+        None,
+        help="COCO-style file (discover), the folder of photographs (segprompt-pocket), "
+        "panoptic_train2017.json or the folder of COCO-Stuff (ovsnet); scenes need none.",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder for checkpoints and the model."),
     images: Path | None = typer.Option(None, help="Folder of the pictures; default: the file's."),
-    init: str = typer.Option("segprompt-pocket", help="Where fine-tuning starts: name or folder."),
+    init: str = typer.Option(
+        "segprompt-pocket",
+        help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
+        "the folder of a trained clip-scenes.",
+    ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
     batch_size: int | None = typer.Option(None, min=1, help="Pictures a step."),
@@ -56,7 +71,17 @@ def train(
         for name, value in {"batch_size": batch_size, "seed": seed}.items()
         if value is not None
     }
-    if recipe == "segprompt-pocket":
+    if recipe in SCENES:
+        plan = _scenes(recipe, init, {"scenes": samples, "size": size, **common})
+    elif data is None:
+        raise InputError(f"{recipe} needs --data")
+    elif recipe == "ovsnet":
+        from anymask.training.recipes.ovsnet import BATCH, ovsnet
+
+        length = {"steps": samples // (batch_size or BATCH)} if samples else {}
+        sized = {"size": size} if size else {}
+        plan = ovsnet(data, images or data.parent, Path(init), **length, **sized, **common)
+    elif recipe == "segprompt-pocket":
         from anymask.training.recipes.segprompt_pocket import segprompt_pocket
 
         given = {"phases": [Phase(samples, size or 256)]} if samples else {}
@@ -90,4 +115,27 @@ def train(
         workers=workers,
         tensorboard=tensorboard,
     )
+    if recipe in SCENES:
+        from anymask.nn.clip_convnext import ClipConvNextConfig
+        from anymask.training.recipes.clip_scenes import scenes_tokenizer
+
+        scenes_tokenizer(ClipConvNextConfig.small()).save_pretrained(out)
+    elif recipe == "ovsnet":
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(Path(init).parent).save_pretrained(out)
     typer.echo(f"model saved in {out}; use it with --model {out}")
+
+
+def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
+    """A recipe on drawn scenes."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if recipe == "clip-scenes":
+        from anymask.training.recipes.clip_scenes import clip_scenes
+
+        return clip_scenes(**chosen)
+    from anymask.training.recipes.ovsnet_scenes import ovsnet_scenes
+
+    if not (Path(init) / "config.json").is_file():
+        raise InputError("ovsnet-scenes needs --init FOLDER of a trained clip-scenes")
+    return ovsnet_scenes(Path(init), **chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
@@ -94,6 +94,29 @@ def color_jitter(sample: Sample, rng: np.random.Generator, strength: float = 0.4
     mean = np.float32(grey.mean())
     image = ((image - mean) * np.float32(contrast) + mean) * np.float32(brightness) * tint
     return Sample(image.clip(0, 255).astype(np.uint8), sample.masks, sample.labels, sample.labelled)
+
+
+def distort_color(sample: Sample, rng: np.random.Generator) -> Sample:
+    """SSD's colours (Liu et al. 2016): each of four changes happens with a chance of one half.
+
+    Brightness +-32, contrast and saturation times 0.5..1.5, hue +-18 degrees.
+    """
+    image = sample.image.astype(np.float32)
+    if rng.random() < 0.5:
+        image += np.float32(rng.uniform(-32, 32))
+    if rng.random() < 0.5:
+        image *= np.float32(rng.uniform(0.5, 1.5))
+    saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    hue = rng.uniform(-18, 18) if rng.random() < 0.5 else 0.0
+    picture = PIL.Image.fromarray(image.clip(0, 255).astype(np.uint8))
+    if saturation != 1.0 or hue:
+        h, s, v = (np.asarray(band, np.float32) for band in picture.convert("HSV").split())
+        h = (h + hue * 256 / 360) % 256
+        bands = [h, (s * saturation).clip(0, 255), v]
+        picture = PIL.Image.merge(
+            "HSV", [PIL.Image.fromarray(band.astype(np.uint8)) for band in bands]
+        ).convert("RGB")
+    return replace(sample, image=np.asarray(picture))
 
 
 def copy_paste(

@@ -24,6 +24,8 @@ from anymask.training.trainer import (
     write_history,
 )
 
+POLY_POWER = 0.9
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -42,7 +44,8 @@ class Recipe:
         weight_decay: decoupled.
         warmup: steps of linear warm-up.
         drops: for ``"steps"`` decay, the shares of the run after which lr falls tenfold.
-        decay: ``"linear"`` to zero over the last ``decay_share`` of the run, or ``"steps"``.
+        decay: ``"linear"`` to zero over the last ``decay_share`` of the run, ``"steps"``, or
+            ``"poly"``: (1 - step / steps) ** 0.9.
         decay_share: see ``decay``.
         clip: largest norm of the gradient; 0 = no clipping.
         average: decay of the moving average whose weights are the result; 0 = none.
@@ -60,7 +63,7 @@ class Recipe:
     optimizer: Literal["muon", "adamw"] = "adamw"
     weight_decay: float = 0.05
     warmup: int = 10
-    decay: Literal["linear", "steps"] = "linear"
+    decay: Literal["linear", "steps", "poly"] = "linear"
     decay_share: float = 0.5
     drops: tuple[float, ...] = ()
     clip: float = 0.01
@@ -202,6 +205,8 @@ def _factor(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.decay == "steps":
         passed = sum(step >= drop * steps for drop in recipe.drops)
         return warm * float(0.1**passed)
+    if recipe.decay == "poly":
+        return warm * float((1 - min(step, steps) / steps) ** POLY_POWER)
     left = (steps - step) / max(1.0, recipe.decay_share * steps)
     return warm * min(1.0, max(left, 0.0))
 

@@ -94,7 +94,7 @@ class SceneDescriptions(Dataset[dict[str, Any]]):
             windows = stuff_windows(scene, STUFF_WINDOWS, rng)
             boxes = [*(o.box for o in scene.objects), *(box for box, _ in windows)]
             facts += [Fact(name) for _, name in windows]
-            pictures = crops_of(image, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+            pictures = crops_of(image, torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)))
         else:
             ground = scene.stuff()
             facts += [Fact(name) for name in ground]
