@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anymask.data.scenes import Scene, make_scene
+from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.files import THING_IDS, scene_vocabulary
+from anymask.data.scenes.palette import STUFF
+from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.segprompt.inference import SegPromptDiscoverer
 from anymask.methods.segprompt.model import SegPromptModel
 from anymask.metrics.segmentation import Regions, class_wise_recall
-from anymask.vocabulary import GROUPS
+from anymask.metrics.semantic import ConfusionMatrix
+from anymask.vocabulary import GROUPS, Category, Vocabulary
 
 HELD_OUT_SEED = 987_654
 
@@ -46,3 +53,39 @@ def recall_by_group(
     groups = {group: set(vocabulary.group(group).ids) for group in GROUPS}
     measured = class_wise_recall(pictures, groups, max_dets)
     return {name: float(measured[name]) for name in ("AR", *(f"AR_{g}" for g in GROUPS))}
+
+
+def dense_truth(scene: Scene) -> NDArray[np.int64]:
+    """(S, S) positions in :data:`DENSE_WORDS` of what every pixel of a scene shows."""
+    names = {name: k for k, name in enumerate(DENSE_WORDS.names)}
+    ground = np.array([names[stuff.name] for stuff in STUFF])
+    labels = ground[scene.stuff_map]
+    for k, found in enumerate(scene.objects):
+        labels[scene.mask(k)] = names[found.thing.name]
+    return labels
+
+
+def miou_by_group(matcher: OVSNetMatcher, count: int = 100, size: int = 256) -> dict[str, float]:
+    """mIoU on held-out scenes with all 85 words asked for: ``mIoU`` and by group and stuff.
+
+    Args:
+        matcher: answers with positions in :data:`DENSE_WORDS`.
+        count, size: of the scenes.
+    """
+    table = ConfusionMatrix(len(DENSE_WORDS))
+    for scene in held_out(count, size):
+        table.add(dense_truth(scene), matcher.label_map(scene.as_image(), DENSE_WORDS))
+    return table.summary(groups=DENSE_GROUPS)
+
+
+DENSE_WORDS = Vocabulary(
+    tuple(
+        Category(name, k, is_thing=k < len(THINGS))
+        for k, name in enumerate([*(t.name for t in THINGS), *(s.name for s in STUFF)])
+    ),
+    title="scenes, things and stuff",
+)
+DENSE_GROUPS = {
+    **{g: [k for k, t in enumerate(THINGS) if t.group == g] for g in GROUPS},
+    "stuff": list(range(len(THINGS), len(THINGS) + len(STUFF))),
+}
