@@ -50,7 +50,7 @@ def match(
     for the name of a list or file.
     """
     from anymask import folder
-    from anymask.checkpoints import load_matcher
+    from anymask.checkpoints import DEFAULT_MATCHER, load_matcher
     from anymask.cli.discover import _identity, parse_tile
     from anymask.verbs import match as match_words
 
@@ -60,6 +60,12 @@ def match(
     vocabulary = read_words(words)
     tasks = folder.plan(paths, out)
     loaded = load_matcher(model, device)
+    if model == DEFAULT_MATCHER:
+        typer.echo(
+            f"note: {model} knows drawn scenes only; for photographs give --model an FC-CLIP or "
+            "MAFT+ checkpoint (docs/match.md)",
+            err=True,
+        )
     given = None if segments is None else given_masks(segments, tasks)
 
     def match_one(image: Image) -> Segments:

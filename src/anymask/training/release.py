@@ -10,7 +10,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-SHIPPED = ("config.json", "preprocessor_config.json", "model.safetensors")
+BESIDE = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 def release(run: Path, destination: Path) -> str:
@@ -35,7 +40,7 @@ def release(run: Path, destination: Path) -> str:
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} does not fit into float16")
     save_file(weights, destination / "model.safetensors", metadata={"format": "pt"})
-    for name in SHIPPED[:2]:
+    for name in BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, destination / name)
     return hashlib.sha256((destination / "model.safetensors").read_bytes()).hexdigest()

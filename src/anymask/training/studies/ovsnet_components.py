@@ -33,7 +33,7 @@ def run(job: Job) -> None:
 
     def measure(model: OVSNetModel) -> dict[str, float]:
         matcher = OVSNetMatcher(model, scenes_tokenizer(model.config.clip), model.device)
-        return miou_by_group(matcher, count, SIZE)
+        return miou_by_group(matcher, count, size)
 
     train(
         plan,
