@@ -28,8 +28,10 @@ def prepare(job: Job) -> None:
 def run(job: Job) -> None:
     """Train one arm and measure it."""
     assert job.shared is not None
-    plan = ovsnet_scenes(job.shared, job.steps * BATCH, BATCH, job.seed, SIZE, **job.arm.settings)
-    count = 2 if job.smoke else 60
+    size, batch, count = (128, 2, 2) if job.smoke else (SIZE, BATCH, 60)
+    quick = {"templates": ("{}",)} if job.smoke else {}
+    settings = {**job.arm.settings, **quick}
+    plan = ovsnet_scenes(job.shared, job.steps * batch, batch, job.seed, size, **settings)
 
     def measure(model: OVSNetModel) -> dict[str, float]:
         matcher = OVSNetMatcher(model, scenes_tokenizer(model.config.clip), model.device)
