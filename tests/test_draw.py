@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
 from anymask import draw
-from anymask.draw import annotate, distinct_colors, erode
+from anymask.draw import annotate, annotate_by_label, distinct_colors, erode
 from anymask.errors import InputError, SegmentsError
 from anymask.segments import Segments
 
@@ -167,3 +167,20 @@ def test_another_picture() -> None:
     _, segments = two_squares()
     with pytest.raises(SegmentsError, match="this one has"):
         annotate(np.zeros((80, 60, 3), np.uint8), segments)
+
+
+def test_one_colour_a_label_and_a_legend() -> None:
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, :, :20], masks[1, :, 20:40], masks[2, :, 60:] = True, True, True
+    segments = Segments.from_masks(masks).with_labels(["cat", "dog", "cat"])
+    drawn = np.asarray(annotate_by_label(np.full((60, 80, 3), 128, np.uint8), segments))
+    assert drawn.shape[1] == 80
+    assert drawn.shape[0] > 60
+    assert (drawn[30, 10] == drawn[30, 70]).all()
+    assert (drawn[30, 10] != drawn[30, 30]).any()
+    below = drawn[60:].reshape(-1, 3)
+    assert (below == 255).all(1).mean() > 0.3  # white ground
+    colors = {tuple(color) for color in below.tolist()}
+    assert {tuple(c) for c in distinct_colors(2)} <= colors
+    nothing = annotate_by_label(np.zeros((20, 30, 3), np.uint8), Segments.empty((20, 30)))
+    assert nothing.size == (30, 20)

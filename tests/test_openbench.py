@@ -233,6 +233,12 @@ def test_others_in_three_ways(tmp_path: Path) -> None:
 
     found = {m: measure_semantic(data, predict, others=m).metrics["mIoU"]
              for m in ("class", "scored", "ignore")}  # fmt: skip
+
+    def silent(picture: Any) -> np.ndarray:
+        return np.array([[0, -1, -1, 0]])
+
+    assert measure_semantic(data, silent, others="void").metrics["mIoU"] == pytest.approx(1 / 3)
+    assert measure_semantic(data, silent).metrics["mIoU"] == pytest.approx(1 / 6)
     assert found == pytest.approx({"class": 1 / 3, "scored": 1 / 3, "ignore": 0.5})
     with pytest.raises(InputError, match="class, scored, ignore"):
         measure_semantic(data, predict, others="x")
@@ -263,10 +269,12 @@ def test_predictions_as_pictures_and_as_segments(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app,
         ["measure", "semantic", "--truth", str(truth), "--images", str(images), "--vocabulary",
-         str(_words(tmp_path)), "--predictions", str(folder), "--out", str(tmp_path / "r.json")],
+         str(_words(tmp_path)), "--predictions", str(folder), "--out", str(tmp_path / "r.json"),
+         "--training", "coco-panoptic", "--text-model", "letters"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "mIoU_present_or_predicted" in done.output
+    assert "mIoU_sim_0.9_1" in done.output
     (folder / "p.png").unlink()
     with pytest.raises(DataError, match="no label picture for p"):
         measure_semantic(data, predictions_from(folder, words))

@@ -24,7 +24,7 @@ from anymask.metrics.semantic import ConfusionMatrix
 from anymask.report import Report
 from anymask.vocabulary import Vocabulary, normalise
 
-OTHERS_MODES = ("class", "scored", "ignore")
+OTHERS_MODES = ("class", "scored", "ignore", "void")
 Predict = Callable[[Any], NDArray[np.int64]]
 
 
@@ -49,7 +49,8 @@ def measure_semantic(
         training: the vocabulary of training: classes that share a word with it are seen.
         similarity: (K,) of every class to the training vocabulary, for bins.
         others: what happens with the data's own "others": ``"class"``: a class like any other;
-            ``"scored"``: a rival that is in no mean; ``"ignore"``: its pixels are ignored.
+            ``"scored"``: a rival that is in no mean; ``"ignore"``: its pixels are ignored;
+            ``"void"``: a class, and pixels without a prediction are predicted as it.
         vocabulary_use: how the predictions were made, for the report: ``"global"`` (all words in
             every picture) or ``"oracle"`` (only those that are there).
         progress: called with (done, total).
@@ -63,7 +64,10 @@ def measure_semantic(
     for done, (picture, truth) in enumerate(data, 1):
         if data.others is not None and others == "ignore":
             truth = np.where(truth == data.others, -1, truth)
-        table.add(truth, predict(picture))
+        found = predict(picture)
+        if data.others is not None and others == "void":
+            found = np.where(found < 0, data.others, found)
+        table.add(truth, found)
         if progress is not None:
             progress(done, len(data))
     groups: dict[str, list[int]] = {}
@@ -74,7 +78,7 @@ def measure_semantic(
             "seen": [k for k, seen in enumerate(flags) if seen],
             "unseen": [k for k, seen in enumerate(flags) if not seen],
         }
-    left_out = [data.others] if data.others is not None and others != "class" else []
+    left_out = [data.others] if data.others is not None and others in ("scored", "ignore") else []
     metrics: dict[str, Any] = table.summary(groups=groups, similarity=similarity, left_out=left_out)
     iou = table.iou
     metrics["per_class"] = {

@@ -90,7 +90,12 @@ def semantic(
     training: str | None = typer.Option(
         None, help="Training vocabulary: report seen and unseen classes apart."
     ),
-    others: str = typer.Option("class", help="class, scored or ignore; see docs/openbench.md."),
+    text_model: str | None = typer.Option(
+        None, help="With --training: also mIoU by similarity to it. " + TEXT_HELP
+    ),
+    others: str = typer.Option(
+        "class", help="class, scored, ignore or void; see docs/openbench.md."
+    ),
     out: Path | None = Out,
 ) -> None:  # fmt: skip
     """Mean IoU of label maps, in both conventions."""
@@ -109,12 +114,22 @@ def semantic(
             "give --dataset NAME --root FOLDER, or --truth FOLDER --images FOLDER --vocabulary LIST"
         )
     predict = predictions_from(predictions, data.vocabulary)
+    known = None if training is None else Vocabulary.of(training)
+    near = None
+    if text_model is not None:
+        from anymask.benchmarks.similarity import measure_similarity
+        from anymask.cli.text_models import text_model as load
+
+        if known is None:
+            raise InputError("--text-model compares with a training vocabulary: give --training")
+        near = measure_similarity(data.vocabulary, known, load(text_model)).values.tolist()
     with Progress(len(data)) as advance:
         report = measure_semantic(
             data,
             predict,
             name=predictions.name,
-            training=None if training is None else Vocabulary.of(training),
+            training=known,
+            similarity=near,
             others=others,
             progress=lambda done, total: advance(None),
         )
