@@ -71,6 +71,16 @@ TABLE = (
         ),
     ),
     Checkpoint(
+        name="ovsnet-scenes",
+        verb="match",
+        method="OVSNet, 3.5 M parameters, for drawn scenes only",
+        source="bundled",
+        licence="Apache-2.0",
+        size=0,
+        sha256="SHA",
+        note="knows the things of the scenes world; for photographs use FC-CLIP or MAFT+ weights",
+    ),
+    Checkpoint(
         name="felzenszwalb",
         verb="discover",
         method="graph-based segmentation (2004), the classical baseline",
@@ -154,6 +164,10 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
         from anymask.methods.felzenszwalb import Felzenszwalb
 
         return Felzenszwalb()
+    if row is not None and row.verb != "discover":
+        raise CheckpointError(
+            f"{name} is a model for {row.verb}; for discover there is {_names('discover')}"
+        )
     source: str | Path = name
     if row is not None:
         source = bundled_folder(row.name) if row.source == "bundled" else row.source[4:]
@@ -161,7 +175,7 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
     if not path.exists() and not _looks_like_hub_id(str(source)):
         close = difflib.get_close_matches(str(name), [r.name for r in TABLE], 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        listed = ", ".join(r.name for r in TABLE)
+        listed = _names("discover")
         raise CheckpointError(
             f"no model {str(name)!r}: {hint}Known names are {listed}; or give a folder, a "
             "checkpoint file or a hub id (owner/model)"
@@ -227,7 +241,9 @@ def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
 
     row = find(str(name))
     if row is not None and row.verb != "match":
-        raise CheckpointError(f"{name} is a model for {row.verb}; for match there is {_matchers()}")
+        raise CheckpointError(
+            f"{name} is a model for {row.verb}; for match there is {_names('match')}"
+        )
     path = bundled_folder(row.name) if row is not None else Path(name)
     if path.is_file():
         return _matcher_from_file(path, device)
@@ -236,7 +252,7 @@ def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
     if not path.exists() or _model_type(path) != OVSNetConfig.model_type:
         raise CheckpointError(
             f"{name} takes no words: give the folder of an OVSNet, an FC-CLIP or MAFT+ checkpoint "
-            f"file, or one of {_matchers()}"
+            f"file, or one of {_names('match')}"
         )
     from anymask.methods.ovsnet.model import OVSNetModel
 
@@ -244,8 +260,8 @@ def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
     return OVSNetMatcher(model, _tokenizer(path), device, cache_folder())
 
 
-def _matchers() -> str:
-    return ", ".join(row.name for row in TABLE if row.verb == "match")
+def _names(verb: str) -> str:
+    return ", ".join(row.name for row in TABLE if row.verb == verb)
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -24,5 +24,6 @@ def models() -> None:
             typer.echo(f"  note     {row.note}")
     typer.echo(
         "\nAlso: a folder saved by anymask, a folder or hub id of a Hugging Face Mask2Former, or "
-        "an official Mask2Former or SegPrompt file (.pth, .pkl)."
+        "an official Mask2Former or SegPrompt file (.pth, .pkl); for match, an FC-CLIP or MAFT+ "
+        "file with CLIP's tokenizer beside it."
     )

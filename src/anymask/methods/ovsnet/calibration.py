@@ -30,9 +30,17 @@ def draw(
     return partner.to(device), alpha.to(device)
 
 
-def proxy_loss(embedded: Tensor, words: Tensor) -> Tensor:
-    """eqs 6 and 7: mean of 1 - cosine of proxies (m, D) and their words' proxies: scalar, 0..2."""
-    return (1 - F.cosine_similarity(embedded, words, dim=-1, eps=1e-8)).mean()
+def proxy_loss(embedded: Tensor, words: Tensor, count: Tensor | float | None = None) -> Tensor:
+    """eqs 6 and 7: mean of 1 - cosine of proxies (m, D) and their words' proxies: scalar, 0..2.
+
+    Args:
+        embedded: of queries or of CLIP.
+        words: mixed the same way.
+        count: what the sum is divided by: the matched queries of the global batch per process;
+            None = m.
+    """
+    apart = 1 - F.cosine_similarity(embedded, words, dim=-1, eps=1e-8)
+    return apart.sum() / (len(apart) if count is None else count)
 
 
 def words_of(matched: Tensor, rows: Tensor, counts: tuple[int, ...], labels: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ class OVSNetMatcher:
         pooled = shares.to(last) @ last[0].flatten(1).T
         embeds = self.model.clip.embed_pooled(pooled)[None]
         words = self.words(vocabulary).to(self.device)
-        clip_map = self.model._projected(last) if self.model.text_transfer is not None else None
+        clip_map = self.model.project(last) if self.model.text_transfer is not None else None
         logits = self.model.clip_logits(embeds, words, clip_map)[0, :, :-1]
         best = logits.softmax(-1).max(-1)
         names = [vocabulary.names[k] for k in best.indices.tolist()]

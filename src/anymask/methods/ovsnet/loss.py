@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from anymask.methods.ovsnet.calibration import draw, proxies, proxy_loss, words_of
 from anymask.methods.ovsnet.tuning import tuning_losses
+from anymask.nn.distributed import mean_over_processes
 from anymask.nn.losses import class_loss, class_weights, no_object_targets
 from anymask.nn.point_loss import PointLoss
 from anymask.nn.targets import Targets
@@ -81,6 +82,8 @@ class OVSNetLoss(nn.Module):
         self, queries: Tensor, clips: Tensor, labels: Tensor, words: Any, targets: list[Targets]
     ) -> Tensor:
         """L_PQ + L_PC over the matched queries of the whole batch."""
+        count = mean_over_processes(torch.tensor(float(len(queries)), device=queries.device))
+        count = count.clamp(min=1)
         if len(queries) == 0:
             return (queries.sum() + clips.sum()) * 0.0
         # A generator of its own: proxies on or off, the rest of the run sees the same numbers.
@@ -90,7 +93,8 @@ class OVSNetLoss(nn.Module):
         alpha = alpha.to(queries.dtype)
         nearest = words_of(queries.detach(), words.rows.to(queries.dtype), words.counts, labels)
         mixed = proxies(nearest, partner, alpha)
-        total = proxy_loss(proxies(F.normalize(queries, dim=-1), partner, alpha), mixed)
+        total = proxy_loss(proxies(F.normalize(queries, dim=-1), partner, alpha), mixed, count)
         if clips.requires_grad:  # frozen CLIP without a walk: a constant
-            total = total + proxy_loss(proxies(F.normalize(clips, dim=-1), partner, alpha), mixed)
+            both = proxies(F.normalize(clips, dim=-1), partner, alpha)
+            total = total + proxy_loss(both, mixed, count)
         return total

@@ -178,7 +178,7 @@ class OVSNetModel(PreTrainedModel):
             query_start=query_start,
             clip_start=clip_start,
             empty=empty,
-            clip_map=self._projected(maps[-1]) if self.text_transfer is not None else None,
+            clip_map=self.project(maps[-1]) if self.text_transfer is not None else None,
             clip_features=maps[-1] if self.teacher is not None else None,
             guarded=walked.guarded,
         )
@@ -216,7 +216,7 @@ class OVSNetModel(PreTrainedModel):
         )
         return walk(clip, query, empty)
 
-    def _projected(self, last: Tensor) -> Tensor:
+    def project(self, last: Tensor) -> Tensor:
         """Every cell of CLIP's last map as an embedding: (B, C, h, w) -> (B, D, h, w)."""
         return self.clip.embed_pooled(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
