@@ -10,12 +10,15 @@ from pathlib import Path
 
 import torch
 
+from anymask.methods.ovsnet import ClipConvNextConfig, OVSNetConfig, OVSNetModel
+from anymask.methods.ovsnet.classification import Words
+from anymask.methods.ovsnet.collate import Collate as WordsCollate
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
-from anymask.training.scene_samples import KNOWN, SceneSamples
+from anymask.training.scene_samples import KNOWN, STUFF_NAMES, SceneSamples
 
 
 def tiny_config(dense: bool) -> SegPromptConfig:
@@ -39,6 +42,9 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
     torch.set_num_threads(1)
     if loss.startswith("prompts"):
         prompts(out, loss == "prompts-dense", optimizer)
+        return
+    if loss == "words":
+        words(out, optimizer)
         return
     config = tiny_config(loss == "dense")
     collate = Collate(config)
@@ -90,6 +96,43 @@ def prompts(out: str, dense: bool, optimizer: str) -> None:
         name="tiny-prompts",
         model=lambda: PromptLearningModel(config).double(),
         data=lambda: SceneSamples(8, 64, seed=3, class_aware=True),
+        collate=collate_double,
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-3,
+        others_lr=1e-3,
+        warmup=0,
+        clip=0.0,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+def words(out: str, optimizer: str) -> None:
+    """OVSNet on scenes. Proxies mix the queries of one process, so they are left out."""
+    clip = ClipConvNextConfig.small(depths=(1, 1, 1, 1), widths=(8, 16, 16, 32), text_layers=1)
+    config = OVSNetConfig.scenes(
+        clip_config=clip, queries="learned", hidden_dim=32, mask_dim=16, num_heads=4,
+        decoder_layers=2, decoder_ffn_dim=32, num_queries=9, num_points=64, proxy_weight=0.0,
+        aggregation="none",
+    )  # fmt: skip
+
+    def model() -> OVSNetModel:
+        made = OVSNetModel(config).double()
+        count = len(KNOWN) + len(STUFF_NAMES)
+        rows = torch.nn.functional.normalize(torch.randn(count, clip.embed_dim), dim=-1)
+        made.training_words = Words(rows, (1,) * count, torch.ones(count, dtype=torch.bool))
+        return made
+
+    collate = WordsCollate(config)
+
+    def collate_double(samples):
+        batch = collate(samples)
+        return {**batch, "pixel_values": batch["pixel_values"].double()}
+
+    recipe = Recipe(
+        name="tiny-words",
+        model=model,
+        data=lambda: SceneSamples(8, 64, seed=3, class_aware=True, stuff=True),
         collate=collate_double,
         batch_size=4,
         optimizer=optimizer,

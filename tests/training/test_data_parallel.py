@@ -27,7 +27,8 @@ def run(processes: int, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "optimizer"), [("dense", "muon"), ("points", "adamw"), ("prompts-dense", "muon")]
+    ("loss", "optimizer"),
+    [("dense", "muon"), ("points", "adamw"), ("prompts-dense", "muon"), ("words", "adamw")],
 )
 def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> None:
     truth = write_coco(tmp_path / "data", count=5)
