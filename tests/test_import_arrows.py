@@ -2,7 +2,8 @@
 
     cli, app, scale -> verbs -> methods -> nn -> ops -> types
     metrics, data -> ops -> types;  benchmarks -> data, metrics
-    training -> data, metrics, nn;  training.recipes and training.studies -> methods as well
+    training -> data, metrics, nn;  training.recipes and training.studies -> methods as well,
+    and studies start from bundled checkpoints
 
 Imports inside functions count too.
 """
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "benchmarks": [*DATA, *METRICS, "benchmarks", "evaluation", "predictions"],
     "training": TRAINING,
     "training.recipes": [*TRAINING, "methods"],
-    "training.studies": [*TRAINING, "methods"],
+    "training.studies": [*TRAINING, "methods", "checkpoints"],
     "__main__": TOP,
     "app": TOP,
     "cli": TOP,

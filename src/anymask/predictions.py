@@ -20,7 +20,7 @@ from anymask.data.coco import CocoDataset
 from anymask.data.json_stream import JsonFile, JsonText
 from anymask.errors import AnymaskError, DataError
 from anymask.metrics.segmentation import Regions
-from anymask.ops.rle import from_coco_any
+from anymask.ops.rle import from_coco_any, from_coco_many
 
 _COLUMNS: Final = 4  # picture, category, where the record begins, its length
 
@@ -61,9 +61,10 @@ class Predictions(Mapping[int, Regions]):
         picture = self._data.image_record(image_id)
         size = (int(picture["height"]), int(picture["width"]))
         rles = []
-        for row, record in zip(rows.tolist(), records, strict=True):
+        quick = from_coco_many([record["segmentation"] for record in records], size)
+        for row, record, read in zip(rows.tolist(), records, quick, strict=True):
             try:
-                rles.append(from_coco_any(record["segmentation"], size))
+                rles.append(read or from_coco_any(record["segmentation"], size))
             except AnymaskError as error:
                 where = f"{self._file.path}: result {row}"
                 raise DataError(f"{where} (image {image_id}): {error}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
@@ -242,3 +242,37 @@ def test_any_bytes_are_read_or_refused(counts: bytes) -> None:
     except SegmentsError:
         return
     assert rle.encode(rle.decode(code)) == code
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 40))
+def test_many_at_once_equal_one_by_one(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = [rng.random((height, width)) < rng.random() for _ in range(int(rng.integers(1, 6)))]
+    good = [rle.to_coco_str(rle.encode(mask)) for mask in masks]
+    odd: list[Any] = [
+        [[0, 0, 0, 3, 3, 3]],  # a polygon
+        {**good[0], "size": [height + 1, width]},
+        {**good[0], "counts": good[0]["counts"][:-1]},  # cut off
+        {**good[0], "counts": good[0]["counts"] + "1"},  # too many pixels
+        {**good[0], "counts": "~~"},
+        {"size": [height, width], "counts": [height * width]},  # not compressed
+        "nonsense",
+    ]
+    mixed = [*good, *odd]
+    order = rng.permutation(len(mixed))
+    found = rle.from_coco_many([mixed[k] for k in order], (height, width))
+    for k, read in zip(order.tolist(), found, strict=True):
+        if k < len(good):
+            assert read == rle.from_coco_any(good[k], (height, width))
+        elif read is not None:  # what cutting leaves may still be a mask
+            assert read == rle.from_coco_any(mixed[k], (height, width))
+
+
+def test_other_spellings_are_read_one_by_one() -> None:
+    """Runs of length zero and needless codes mean the same mask in other bytes."""
+    plain = rle.to_coco_str(rle.from_run_lengths([3, 2, 7], (3, 4)))
+    assert rle.from_coco_many([plain], (3, 4)) == [rle.from_coco_any(plain, (3, 4))]
+    for counts in ("3207", "3P02000"):
+        other = {"size": [3, 4], "counts": counts}
+        assert rle.from_coco_many([other], (3, 4)) == [None]
