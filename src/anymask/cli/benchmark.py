@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from anymask.cli.progress import Progress
+from anymask.cli.progress import Tenths
 from anymask.cli.text_models import HELP as TEXT_HELP
 from anymask.errors import InputError
 
@@ -111,27 +111,6 @@ def _ids(data: CocoDataset, words: str) -> frozenset[int]:
             f"{data.path} has no category {missing[0]!r}; it has {', '.join(sorted(ids)[:20])}."
         )
     return frozenset(ids[normalise(name)] for name in names)
-
-
-class Tenths:
-    """Progress for many small steps: a bar on a terminal, a line each tenth elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.bar = total, Progress(total)
-        self.tenth = 0
-
-    def __enter__(self) -> Tenths:
-        self.bar.__enter__()
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        tenth = 10 * done // max(1, total)
-        line = f"{done:,} of {total:,} pictures" if tenth > self.tenth else None
-        self.tenth = max(tenth, self.tenth)
-        self.bar(line)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.__exit__(*error)
 
 
 @openbench.command("build")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anymask.cli.pictures import do_pictures
+from anymask.cli.progress import Tenths
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def match(
             "MAFT+ checkpoint (docs/match.md)",
             err=True,
         )
+    with Tenths(1, "sentences read") as advance:  # nothing is shown when the words are kept
+        loaded.text.progress = advance
+        loaded.words(vocabulary)
+        loaded.text.progress = None
     given = None if segments is None else given_masks(segments, tasks)
 
     def match_one(image: Image) -> Segments:

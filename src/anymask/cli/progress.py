@@ -42,3 +42,29 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+class Tenths:
+    """Progress for many small steps: a bar on a terminal, a line each tenth elsewhere.
+
+    Args:
+        total: steps; the call says it again, in case it was not known.
+        what: behind the numbers.
+    """
+
+    def __init__(self, total: int, what: str = "pictures") -> None:
+        self.total, self.bar, self.what = total, Progress(total), what
+        self.tenth = 0
+
+    def __enter__(self) -> Tenths:
+        self.bar.__enter__()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        line = f"{done:,} of {total:,} {self.what}" if tenth > self.tenth else None
+        self.tenth = max(tenth, self.tenth)
+        self.bar(line)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ class TextEncoder:
         tokenizer: its Hugging Face tokenizer.
         templates: sentences with one ``{}``, for vocabularies that bring none.
         cache: folder for embedded words, which survive the process; None = only in memory.
+
+    Attributes:
+        progress: called with (done, total) sentences while words are read that are in no cache.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.templates = tuple(templates)
         self.cache = cache
+        self.progress: Callable[[int, int], None] | None = None
         self._memory: dict[str, Tensor] = {}
         self._model: str | None = None
 
@@ -102,6 +106,8 @@ class TextEncoder:
             if rows is None:
                 rows = torch.empty(len(sentences), found.shape[1])
             rows[chosen] = found
+            if self.progress is not None:
+                self.progress(start + len(chosen), len(order))
         if rows is None:
             return torch.zeros(0, self.clip.config.embed_dim)
         return average_templates(rows, len(templates))
