@@ -167,7 +167,7 @@ def annotate_by_label(
         for name in names
     }
     entries = [
-        (f"{name or 'no label'} {100 * shares[name]:.0f} %", shades[name])
+        (f"{name or 'no label'} {_percent(shares[name])}", shades[name])
         for name in sorted(names, key=lambda name: -shares[name])
     ]
     below = _legend(entries, drawn.width, segments.size, font)
@@ -175,6 +175,10 @@ def annotate_by_label(
     whole.paste(drawn, (0, 0))
     whole.paste(below, (0, drawn.height))
     return whole
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 else "<1 %"
 
 
 def _legend(

@@ -154,6 +154,7 @@ class OVSNetConfig(PreTrainedConfig):
             "num_queries": 64,
             "num_points": 1024,
             "image_short_side": 0,
-            "image_long_side": 256,
+            "image_long_side": 384,
+            "overlap_threshold": 0.5,
         }
         return cls(**{**settings, **changes})
