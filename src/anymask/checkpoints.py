@@ -77,7 +77,7 @@ TABLE = (
         source="bundled",
         licence="Apache-2.0",
         size=0,
-        sha256="SHA",
+        sha256="c902fa6d69f6c8f03e15b1a15763882414cf43816d0a11bccc72d81c343feda3",
         note="knows the things of the scenes world; for photographs use FC-CLIP or MAFT+ weights",
     ),
     Checkpoint(
