@@ -176,8 +176,9 @@ def match(
         InputError: an option is out of its range.
         CheckpointError: the model cannot be loaded or matches no words.
     """
-    from anymask.methods.ovsnet.inference import TASKS, OVSNetMatcher
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
     from anymask.methods.ovsnet.tiling import match_in_tiles
+    from anymask.ops.mask_classification import TASKS
 
     if task not in TASKS:
         raise InputError(f"task is {task!r}: use one of {', '.join(TASKS)}")

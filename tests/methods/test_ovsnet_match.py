@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import anymask
 from anymask.cli.app import app
+from anymask.cli.match import read_words
 from anymask.data.formats.coco import write_coco_dataset
 from anymask.errors import CheckpointError, InputError, SegmentsError, VocabularyError
 from anymask.image import Image, read_image
@@ -206,6 +207,17 @@ def test_the_command(photo: Path, folder: Path, tmp_path: Path) -> None:
     assert "1 already done" in again.output
     other = invoke(photo, "--words", "cat,dog,grass", "--model", folder, "--out", out)
     assert "1 pictures done" in other.output
+
+
+def test_words_of_the_command(tmp_path: Path) -> None:
+    assert read_words("dog").names == ("dog",)
+    assert read_words("dog, hot dog,").names == ("dog", "hot dog")
+    assert len(read_words("voc-20")) == 20
+    for typo in ("voc20", "words.txt", "lists/mine"):
+        with pytest.raises(VocabularyError):
+            read_words(typo)
+    wrong = invoke(tmp_path, "--words", "cat", "--task", "x")
+    assert "semantic, panoptic, instance" in str(wrong.exception)
 
 
 def test_the_command_labels_given_masks(photo: Path, folder: Path, tmp_path: Path) -> None:

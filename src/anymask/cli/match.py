@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,17 +48,19 @@ def match(
 ) -> None:  # fmt: skip
     """Segment pictures with your own words.
 
-    The picture to look at has a legend. A list of one word needs a comma at its end, or is taken
-    for the name of a list or file.
+    The picture to look at has a legend.
     """
     from anymask import folder
     from anymask.checkpoints import DEFAULT_MATCHER, load_matcher
     from anymask.cli.discover import _identity, parse_tile
+    from anymask.ops.mask_classification import TASKS
     from anymask.verbs import match as match_words
 
     formats = [part.strip() for part in format.split(",") if part.strip()]
     folder.check_formats(formats)
     side = parse_tile(tile)
+    if task not in TASKS:
+        raise InputError(f"--task is {task!r}: use one of {', '.join(TASKS)}")
     vocabulary = read_words(words)
     tasks = folder.plan(paths, out)
     loaded = load_matcher(model, device)
@@ -105,7 +108,9 @@ def read_words(words: str):  # type: ignore[no-untyped-def]
     """Words, a file or the name of a built-in list -> a vocabulary."""
     from anymask.vocabulary import Vocabulary
 
-    if "," in words and not Path(words).is_file():
+    listed = "," in words or not ({"/", "\\", "."} & set(words))
+    near = difflib.get_close_matches(words, Vocabulary.builtin_names(), 1, cutoff=0.7)
+    if listed and not near and not Path(words).is_file():
         return Vocabulary.from_names([w.strip() for w in words.split(",") if w.strip()])
     return Vocabulary.of(words)
 

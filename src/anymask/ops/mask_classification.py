@@ -21,6 +21,7 @@ from torch import Tensor
 from anymask.ops.resize import resize_matrix, resized_rle
 from anymask.ops.rle import RLE
 
+TASKS = ("semantic", "panoptic", "instance")
 VALUES_AT_ONCE = 1 << 24  # floats of the largest array of a stripe
 
 

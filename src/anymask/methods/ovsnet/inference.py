@@ -27,13 +27,12 @@ from anymask.methods.ovsnet.model import OVSNetModel, OVSNetOutput
 from anymask.methods.ovsnet.text import TextEncoder, cache_folder
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import PictureInput, padded_batch
-from anymask.ops.mask_classification import Canvas, instances, panoptic, semantic
+from anymask.ops.mask_classification import TASKS, Canvas, instances, panoptic, semantic
 from anymask.ops.rle import decode, encode_label_map
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
 Task = Literal["semantic", "panoptic", "instance"]
-TASKS = ("semantic", "panoptic", "instance")
 KEPT = 4  # encoded pictures that are remembered
 KNOWN_KINDS = ("coco-panoptic", "ade20k-150")  # who says what is a thing where the user does not
 
