@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 BESIDE = (
-    "config.json",
     "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,7 +44,18 @@ def release(run: Path, destination: Path) -> str:
     for name in BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, destination / name)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    (destination / "config.json").write_text(
+        json.dumps(_without_paths(config), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
     return hashlib.sha256((destination / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _without_paths(value: Any) -> Any:
+    """A configuration that does not tell where its parts lay when they were loaded."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_paths(v) for k, v in value.items() if k != "_name_or_path"}
 
 
 if __name__ == "__main__":
