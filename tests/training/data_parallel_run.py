@@ -38,6 +38,16 @@ def tiny_config(dense: bool) -> SegPromptConfig:
     )
 
 
+def in_double(collate):
+    """The same batches in float64."""
+
+    def collate_double(samples):
+        batch = collate(samples)
+        return {**batch, "pixel_values": batch["pixel_values"].double()}
+
+    return collate_double
+
+
 def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> None:
     torch.set_num_threads(1)
     if loss.startswith("prompts"):
@@ -47,12 +57,6 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
         words(out, optimizer)
         return
     config = tiny_config(loss == "dense")
-    collate = Collate(config)
-
-    def collate_double(samples):
-        batch = collate(samples)
-        return {**batch, "pixel_values": batch["pixel_values"].double()}
-
     recipe = Recipe(
         name="tiny",
         model=lambda: SegPromptModel(config).double(),
@@ -61,7 +65,7 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
             [Phase(12, 64)],
             Augmentation(scale=(0.8, 1.2), anchor="anywhere"),
         ),
-        collate=collate_double,
+        collate=in_double(Collate(config)),
         batch_size=4,
         optimizer=optimizer,
         lr=1e-2,
@@ -86,17 +90,11 @@ def prompts(out: str, dense: bool, optimizer: str) -> None:
         max_examples=3,
         min_mask_area=8,
     )
-    collate = Collate(config)
-
-    def collate_double(samples):
-        batch = collate(samples)
-        return {**batch, "pixel_values": batch["pixel_values"].double()}
-
     recipe = Recipe(
         name="tiny-prompts",
         model=lambda: PromptLearningModel(config).double(),
         data=lambda: SceneSamples(8, 64, seed=3, class_aware=True),
-        collate=collate_double,
+        collate=in_double(Collate(config)),
         batch_size=4,
         optimizer=optimizer,
         lr=1e-3,
@@ -123,17 +121,11 @@ def words(out: str, optimizer: str) -> None:
         made.training_words = Words(rows, (1,) * count, torch.ones(count, dtype=torch.bool))
         return made
 
-    collate = WordsCollate(config)
-
-    def collate_double(samples):
-        batch = collate(samples)
-        return {**batch, "pixel_values": batch["pixel_values"].double()}
-
     recipe = Recipe(
         name="tiny-words",
         model=model,
         data=lambda: SceneSamples(8, 64, seed=3, class_aware=True, stuff=True),
-        collate=collate_double,
+        collate=in_double(WordsCollate(config)),
         batch_size=4,
         optimizer=optimizer,
         lr=1e-3,

@@ -29,10 +29,7 @@ from anymask.methods.ovsnet.loss import OVSNetLoss
 from anymask.methods.ovsnet.text_transfer import ContentDependentTransfer
 from anymask.nn.clip_convnext import LARGEST_MULTIPLIER, ClipConvNext
 from anymask.nn.mask_pooling import inside, mask_pool, pool
-from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
-from anymask.nn.pixel_decoder import DeformablePixelDecoder
-from anymask.nn.pyramid_decoder import PyramidPixelDecoder
-from anymask.nn.queries import GridQueries, LearnedQueries
+from anymask.nn.segmenter import make_decoder, make_pixel_decoder, make_queries
 from anymask.nn.targets import Targets
 
 
@@ -78,27 +75,9 @@ class OVSNetModel(PreTrainedModel):
         self.clip = ClipConvNext(config.clip)
         channels = list(config.clip.widths)
         width = config.clip.embed_dim
-        if config.pixel_decoder == "deformable":
-            self.pixel_decoder: nn.Module = DeformablePixelDecoder(
-                channels,
-                config.hidden_dim,
-                config.mask_dim,
-                encoder_layers=config.encoder_layers,
-                heads=config.num_heads,
-                points=config.encoder_points,
-                ffn_dim=config.encoder_ffn_dim,
-            )
-        else:
-            self.pixel_decoder = PyramidPixelDecoder(channels, config.hidden_dim, config.mask_dim)
-        make_queries = GridQueries if config.queries == "grid" else LearnedQueries
-        self.queries = make_queries(config.num_queries, config.hidden_dim)
-        self.decoder = MaskedAttentionDecoder(
-            config.hidden_dim,
-            config.num_heads,
-            config.decoder_ffn_dim,
-            config.decoder_layers,
-            config.mask_dim,
-        )
+        self.pixel_decoder = make_pixel_decoder(config, channels)
+        self.queries = make_queries(config)
+        self.decoder = make_decoder(config)
         dim = config.hidden_dim
         self.pooled_projection = nn.Sequential(
             nn.LayerNorm(config.mask_dim), nn.Linear(config.mask_dim, dim)

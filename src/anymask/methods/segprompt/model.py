@@ -14,12 +14,9 @@ from transformers.utils import ModelOutput
 
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.dense_loss import DenseLoss
-from anymask.nn.masked_attention_decoder import MaskedAttentionDecoder
-from anymask.nn.pixel_decoder import DeformablePixelDecoder
 from anymask.nn.pocket_backbone import PocketBackbone
 from anymask.nn.point_loss import PointLoss
-from anymask.nn.pyramid_decoder import PyramidPixelDecoder
-from anymask.nn.queries import GridQueries, LearnedQueries
+from anymask.nn.segmenter import make_decoder, make_pixel_decoder, make_queries
 from anymask.nn.targets import Targets
 
 
@@ -62,27 +59,9 @@ class SegPromptModel(PreTrainedModel):
             backbone = AutoBackbone.from_config(config.backbone_config)
             self.backbone = backbone
             channels = [int(c) for c in backbone.channels]
-        if config.pixel_decoder == "deformable":
-            self.pixel_decoder: nn.Module = DeformablePixelDecoder(
-                channels,
-                config.hidden_dim,
-                config.mask_dim,
-                encoder_layers=config.encoder_layers,
-                heads=config.num_heads,
-                points=config.encoder_points,
-                ffn_dim=config.encoder_ffn_dim,
-            )
-        else:
-            self.pixel_decoder = PyramidPixelDecoder(channels, config.hidden_dim, config.mask_dim)
-        make_queries = GridQueries if config.queries == "grid" else LearnedQueries
-        self.queries = make_queries(config.num_queries, config.hidden_dim)
-        self.decoder = MaskedAttentionDecoder(
-            config.hidden_dim,
-            config.num_heads,
-            config.decoder_ffn_dim,
-            config.decoder_layers,
-            config.mask_dim,
-        )
+        self.pixel_decoder = make_pixel_decoder(config, channels)
+        self.queries = make_queries(config)
+        self.decoder = make_decoder(config)
         self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
         self.quality_head = nn.Linear(config.hidden_dim, 1) if config.quality_head else None
         self.criterion = DenseLoss(config) if config.dense_loss else PointLoss(config)
