@@ -255,25 +255,14 @@ def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
             f"file, or one of {_names('match')}"
         )
     from anymask.methods.ovsnet.model import OVSNetModel
+    from anymask.nn.text_tokens import load_tokenizer
 
-    model = _saved(OVSNetModel, path)
-    return OVSNetMatcher(model, _tokenizer(path), device, cache_folder())
+    tokenizer = load_tokenizer(path, local_files_only=True)
+    return OVSNetMatcher(_saved(OVSNetModel, path), tokenizer, device, cache_folder())
 
 
 def _names(verb: str) -> str:
     return ", ".join(row.name for row in TABLE if row.verb == verb)
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a missing or damaged file raises almost anything
-        raise CheckpointError(
-            f"{folder} has no tokenizer: put tokenizer.json (or vocab.json and merges.txt) of the "
-            f"CLIP there ({error})"
-        ) from error
 
 
 def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:
@@ -281,10 +270,13 @@ def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:
     from anymask.methods.ovsnet.convert import load_fcclip
     from anymask.methods.ovsnet.inference import OVSNetMatcher
     from anymask.methods.ovsnet.text import cache_folder
+    from anymask.nn.text_tokens import load_tokenizer
 
     beside = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     clip = next((path.parent / n for n in beside if (path.parent / n).is_file()), None)
-    return OVSNetMatcher(load_fcclip(path, clip), _tokenizer(path.parent), device, cache_folder())
+    model = load_fcclip(path, clip)
+    tokenizer = load_tokenizer(path.parent, local_files_only=True)
+    return OVSNetMatcher(model, tokenizer, device, cache_folder())
 
 
 def _saved(kind: Any, path: Path) -> Any:

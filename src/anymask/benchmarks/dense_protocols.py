@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from anymask.data.coco import CocoDataset
-from anymask.data.dense import DenseDataset
+from anymask.data.dense import DenseDataset, panoptic_ids
 from anymask.data.formats.png import read_numbers
 from anymask.errors import DataError, InputError
 from anymask.metrics.panoptic import PanopticQuality, Segment
@@ -205,13 +204,7 @@ def _panoptic_json(path: Path) -> dict[str, Any]:
 
 
 def _panoptic_map(path: Path, record: Mapping[str, Any]) -> tuple[NDArray[Any], list[Segment]]:
-    file = path.with_suffix("") / record["file_name"]
-    try:
-        with PIL.Image.open(file) as picture:
-            colors = np.asarray(picture.convert("RGB"), np.int64)
-    except Exception as error:
-        raise DataError(f"{file} cannot be read as a picture: {error}") from error
-    ids = colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
+    ids = panoptic_ids(path.with_suffix("") / record["file_name"])
     segments = [
         Segment(s["id"], s["category_id"], bool(s.get("iscrowd", 0)))
         for s in record["segments_info"]

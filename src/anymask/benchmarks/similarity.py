@@ -91,7 +91,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def clip_text(model: str | Path = CLIP_LARGE) -> Embed:
-    """CLIP's text side as a function: a Hugging Face id or folder, or one of our CLIPs.
+    """CLIP's text side as a function: a Hugging Face id or folder.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -106,7 +106,7 @@ def clip_text(model: str | Path = CLIP_LARGE) -> Embed:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"no text model at {model}: name a Hugging Face CLIP (id or folder); without network, "
-            f"--text-model words compares words letter by letter ({error})"
+            f"--text-model letters compares words letter by letter ({error})"
         ) from error
     limit = getattr(getattr(context, "text_config", context), "max_position_embeddings", 77)
 

@@ -55,7 +55,7 @@ def discover(
         return find(image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side)
 
     settings = {
-        "model": _identity(model),
+        "model": identity(model),
         "min_score": lowest,
         "max_segments": max_segments,
         "tile": side,
@@ -72,7 +72,7 @@ def parse_tile(tile: str) -> int | str | None:
     return int(tile)
 
 
-def _identity(model: str) -> str:
+def identity(model: str) -> str:
     """The model's name, and the digest of its weights where they are local."""
     from anymask.checkpoints import bundled_folder, digest_of, find
 

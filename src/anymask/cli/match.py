@@ -52,7 +52,7 @@ def match(
     """
     from anymask import folder
     from anymask.checkpoints import DEFAULT_MATCHER, load_matcher
-    from anymask.cli.discover import _identity, parse_tile
+    from anymask.cli.discover import identity, parse_tile
     from anymask.ops.mask_classification import TASKS
     from anymask.verbs import match as match_words
 
@@ -91,7 +91,7 @@ def match(
         )
 
     settings = {
-        "model": _identity(model),
+        "model": identity(model),
         "words": vocabulary.digest,
         "task": task,
         "segments": None if segments is None else str(segments),

@@ -138,6 +138,15 @@ def by_color(colors: dict[tuple[int, int, int], int]) -> Decode:
     return decode
 
 
+def panoptic_ids(path: Path) -> NDArray[np.int64]:
+    """The segment ids of a COCO panoptic PNG, R + 256 G + 65536 B: (H, W).
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    return _rgb(path) @ np.array([1, 256, 65536])
+
+
 def _rgb(path: Path) -> NDArray[np.int64]:
     try:
         with PIL.Image.open(path) as picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tokenizers import (
@@ -15,7 +16,9 @@ from tokenizers import (
     trainers,
 )
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from anymask.errors import CheckpointError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -30,6 +33,25 @@ def tokenize(tokenizer: Any, texts: Sequence[str], context: int) -> Tensor:
         list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt"
     )
     return found["input_ids"]  # type: ignore[no-any-return]
+
+
+def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
+    """The Hugging Face tokenizer of a folder or hub id.
+
+    Args:
+        source: where it lies.
+        kwargs: what ``from_pretrained`` takes (``local_files_only``, ``revision``, ...).
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, **kwargs)
+    except Exception as error:  # a missing or damaged file raises almost anything
+        raise CheckpointError(
+            f"{source} has no tokenizer: put tokenizer.json (or vocab.json and merges.txt) of the "
+            f"CLIP there ({error})"
+        ) from error
 
 
 def train_tokenizer(texts: Iterable[str], size: int, context: int) -> PreTrainedTokenizerFast:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from anymask.data.augmentation import Sample, distort_color, large_scale_jitter
-from anymask.data.dense import DenseDataset
+from anymask.data.dense import DenseDataset, panoptic_ids
 from anymask.errors import DataError
 from anymask.image import read_image
 
@@ -55,9 +54,7 @@ class PanopticSource:
 
     def load(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
         record = self.records[index]
-        with PIL.Image.open(self.folder / record["file_name"]) as picture:
-            colors = np.asarray(picture.convert("RGB"), np.int64)
-        ids = colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
+        ids = panoptic_ids(self.folder / record["file_name"])
         pixels = read_image(self.images / self.files[record["image_id"]]).pixels
         kept = [
             s for s in record["segments_info"]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anymask.methods.ovsnet.classification import owners
+
 
 def proxies(rows: Tensor, partner: Tensor, alpha: Tensor) -> Tensor:
     """eq 5: a F_m + (1 - a) F_n: rows (m, D), partner (m,) int64, alpha (m,) -> (m, D)."""
@@ -56,10 +58,7 @@ def words_of(matched: Tensor, rows: Tensor, counts: tuple[int, ...], labels: Ten
         (m, D) unit vectors, without a gradient.
     """
     with torch.no_grad():
-        number = torch.repeat_interleave(
-            torch.arange(len(counts), device=labels.device),
-            torch.tensor(counts, device=labels.device),
-        )
+        number = owners(counts, labels.device)
         cosines = F.normalize(matched, dim=-1) @ rows.T
         cosines = cosines.masked_fill(number[None] != labels[:, None], float("-inf"))
         return rows[cosines.argmax(-1)]

@@ -63,13 +63,16 @@ def best_of_synonyms(logits: Tensor, counts: tuple[int, ...]) -> Tensor:
     """(..., S + 1) -> (..., C + 1): the maximum over each class's words; the last stays."""
     if all(count == 1 for count in counts):
         return logits
-    number = torch.repeat_interleave(
-        torch.arange(len(counts), device=logits.device),
-        torch.tensor(counts, device=logits.device),
-    ).expand(*logits.shape[:-1], -1)
+    number = owners(counts, logits.device).expand(*logits.shape[:-1], -1)
     best = logits.new_full((*logits.shape[:-1], len(counts)), float("-inf"))
     best = best.scatter_reduce(-1, number, logits[..., :-1], "amax")
     return torch.cat([best, logits[..., -1:]], -1)
+
+
+def owners(counts: tuple[int, ...], device: torch.device | str) -> Tensor:
+    """The class of every word: (S,) int64."""
+    numbers = torch.arange(len(counts), device=device)
+    return torch.repeat_interleave(numbers, torch.tensor(counts, device=device))
 
 
 def ensemble(

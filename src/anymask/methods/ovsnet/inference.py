@@ -10,6 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoTokenizer
 
-from anymask.errors import CheckpointError, InputError, SegmentsError
+from anymask.errors import InputError, SegmentsError
 from anymask.image import Image
 from anymask.methods.ovsnet.classification import Words
 from anymask.methods.ovsnet.model import OVSNetModel, OVSNetOutput
 from anymask.methods.ovsnet.text import TextEncoder, cache_folder
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import PictureInput, padded_batch
+from anymask.nn.text_tokens import load_tokenizer
 from anymask.ops.mask_classification import TASKS, Canvas, instances, panoptic, semantic
 from anymask.ops.rle import decode, encode_label_map
 from anymask.segments import Segments
@@ -97,19 +98,14 @@ class OVSNetMatcher:
             CheckpointError: the tokenizer is missing.
         """
         model = OVSNetModel.from_pretrained(folder_or_id, **kwargs)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **kwargs)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder_or_id} has no tokenizer: save the CLIP's beside the model ({error})"
-            ) from error
-        return cls(model, tokenizer, device, cache_folder())
+        return cls(model, load_tokenizer(folder_or_id, **kwargs), device, cache_folder())
 
     # ------------------------------------------------------------------------------ pictures
 
     def encode(self, image: Image) -> Encoded:
         """Masks and embeddings of a picture; the last few pictures are remembered."""
-        key = hashlib.blake2b(image.pixels.tobytes(), digest_size=16).hexdigest()
+        pixels = np.ascontiguousarray(image.pixels)
+        key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
         key += f"{image.size}"
         if key not in self._seen:
             self._seen[key] = self._encode(image)
@@ -307,15 +303,19 @@ class OVSNetMatcher:
         )
 
 
+@lru_cache(maxsize=1)
+def _known_kinds() -> tuple[Vocabulary, ...]:
+    return tuple(Vocabulary.builtin(name) for name in KNOWN_KINDS)
+
+
 def kinds_of(vocabulary: Vocabulary) -> list[bool]:
     """Whether each class is a thing: as the vocabulary says, else as COCO or ADE20K, else yes."""
-    lists = [Vocabulary.builtin(name) for name in KNOWN_KINDS]
 
     def kind(position: int) -> bool:
         category = vocabulary.categories[position]
         if category.is_thing is not None:
             return category.is_thing
-        for known in lists:
+        for known in _known_kinds():
             found = known.find(category.name)
             if found is not None and known.categories[found].is_thing is not None:
                 return bool(known.categories[found].is_thing)

@@ -10,16 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from anymask.data.dense import coco_stuff
-from anymask.errors import CheckpointError
 from anymask.methods.ovsnet.collate import Collate
 from anymask.methods.ovsnet.configuration import OVSNetConfig
 from anymask.methods.ovsnet.model import OVSNetModel
 from anymask.methods.ovsnet.text import TextEncoder
 from anymask.nn.open_clip_keys import config_of_open_clip, convert_open_clip
 from anymask.nn.published import load_exactly, read_checkpoint
+from anymask.nn.text_tokens import load_tokenizer
 from anymask.training.dense_samples import DenseSamples, DenseSource, LabelSource, PanopticSource
 from anymask.training.recipe import Recipe
 from anymask.vocabulary import Vocabulary
@@ -80,12 +78,7 @@ def start(config: OVSNetConfig, state: Any, tokenizer: Path, vocabulary: Vocabul
     Raises:
         CheckpointError: there is no tokenizer beside the CLIP.
     """
-    try:
-        reader = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{tokenizer} has no tokenizer: put CLIP's tokenizer.json beside its weights ({error})"
-        ) from error
+    reader = load_tokenizer(tokenizer, local_files_only=True)
     model = OVSNetModel(config)
     load_exactly(model.clip, convert_open_clip(state))
     if model.teacher is not None:
