@@ -99,3 +99,21 @@ def dice_loss(point_logits: Tensor, point_truth: Tensor, num_masks: Tensor | flo
     both = (probability * point_truth).sum(1)
     dice = 1 - (2 * both + 1) / (probability.sum(1) + point_truth.sum(1) + 1)
     return dice.sum() / num_masks
+
+
+def focal_entropy(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal cross-entropy of every element (Lin et al. 2017, eq. 5).
+
+    Args:
+        logits: any shape.
+        truth: of the same shape, in 0..1.
+        alpha: weight of what is true; 1 - alpha of what is not.
+        gamma: how little what is right already counts.
+
+    Returns:
+        The same shape.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    probability = logits.sigmoid()
+    right = probability * truth + (1 - probability) * (1 - truth)
+    return (alpha * truth + (1 - alpha) * (1 - truth)) * (1 - right) ** gamma * entropy

@@ -1,0 +1,63 @@
+"""A small BEiT-3 of the scenes world: the frozen reader of ``openworldsam-scenes``.
+
+It has read every word, of unseen things too; OpenWorldSAM's adapter is trained on known ones only.
+"""
+
+from __future__ import annotations
+
+from anymask.methods.openworldsam.grounding_training import Beit3Grounding, GroundingCollate
+from anymask.nn.beit3 import Beit3Config
+from anymask.training.recipe import Recipe
+from anymask.training.scene_phrases import (
+    CONTEXT,
+    NAMES,
+    VOCABULARY,
+    ScenePhrases,
+    phrase_tokenizer,
+    word_weights,
+)
+
+
+def small_config() -> Beit3Config:
+    """3.4 M parameters, 192 pixels."""
+    return Beit3Config(
+        hidden_size=160,
+        num_hidden_layers=5,
+        num_attention_heads=5,
+        intermediate_size=640,
+        vocab_size=VOCABULARY,
+        image_size=192,
+        patch_size=16,
+        max_position_embeddings=CONTEXT + 2,
+    )
+
+
+def beit3_scenes(
+    scenes: int = 16_000, batch_size: int = 16, seed: int = 0, size: int = 256
+) -> Recipe:
+    """The recipe.
+
+    Args:
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+    """
+    config = small_config()
+    grid = config.image_size // config.patch_size
+    return Recipe(
+        name="beit3-scenes",
+        model=lambda: Beit3Grounding(config),
+        data=lambda: ScenePhrases(scenes, size, 1000 + seed, grid=grid),
+        collate=GroundingCollate(config, phrase_tokenizer(), NAMES, word_weights()),
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=4e-3,
+        others_lr=2e-3,
+        weight_decay=0.05,
+        warmup=100,
+        decay_share=0.7,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )
