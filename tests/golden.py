@@ -21,8 +21,13 @@ from golden_checks import (
     lvis_ow_metric,
     maftplus_parts,
     matcher_criterion,
+    openworldsam_adapter,
+    openworldsam_beit3,
+    openworldsam_preprocess,
+    openworldsam_train,
     pixel_decoder,
     postprocessing,
+    # sa
     segprompt_decoder,
     segprompt_selection,
     segprompt_training_step,
@@ -39,6 +44,11 @@ CHECKS: tuple[ModuleType, ...] = (
     fcclip_head_functions,
     fcclip_model,
     maftplus_parts,
+    openworldsam_adapter,
+    openworldsam_beit3,
+    openworldsam_preprocess,
+    openworldsam_train,
+    # sa
 )
 
 

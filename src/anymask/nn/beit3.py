@@ -214,7 +214,7 @@ class Beit3Model(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ValueError: neither is given, or the text is too long.
         """
-        places = self.encoder.embed_positions
+        places: Any = self.encoder.embed_positions
         parts: list[Tensor] = []
         split = 0
         if pixel_values is not None:

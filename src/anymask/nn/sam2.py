@@ -67,15 +67,7 @@ class Sam2(torch.nn.Module):
             image: any size.
             antialias: as SAM 2's predictor does; OpenWorldSAM does without, on whole grey levels.
         """
-        if antialias:
-            square = PIL.Image.fromarray(image.pixels).resize(
-                (self.side, self.side), PIL.Image.Resampling.BILINEAR, reducing_gap=3.0
-            )
-            values = torch.from_numpy(np.array(square)).permute(2, 0, 1).float()
-        else:
-            planes = torch.from_numpy(np.ascontiguousarray(image.pixels)).permute(2, 0, 1).float()
-            values = F.interpolate(planes[None], (self.side, self.side), mode="bilinear")[0].round()
-        return normalised(values)
+        return square_pixels(image, self.side, antialias)
 
     def encode(self, pixel_values: Tensor) -> Sam2Features:
         """(B, 3, S, S) -> features; gradients flow where the weights ask for them."""
@@ -155,6 +147,19 @@ class Sam2(torch.nn.Module):
             torch.cat([f.object_logits for f in found]),
             torch.arange(len(tokens), device=tokens.device),
         )
+
+
+def square_pixels(image: Image, side: int, antialias: bool = True) -> Tensor:
+    """A picture stretched to a square and normalised: (3, side, side) float32; see ``pixels``."""
+    if antialias:
+        square = PIL.Image.fromarray(image.pixels).resize(
+            (side, side), PIL.Image.Resampling.BILINEAR, reducing_gap=3.0
+        )
+        return normalised(torch.from_numpy(np.array(square)).permute(2, 0, 1).float())
+    # On whole grey levels, in whole numbers: a fifth of the pixels are one level off otherwise.
+    planes = torch.from_numpy(np.ascontiguousarray(image.pixels)).permute(2, 0, 1)
+    values = F.interpolate(planes[None], (side, side), mode="bilinear", align_corners=False)
+    return normalised(values[0].float())
 
 
 def normalised(values: Tensor) -> Tensor:

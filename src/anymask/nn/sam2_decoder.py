@@ -100,6 +100,12 @@ class Masks:
     object_logits: Tensor
     rows: Tensor
 
+    def of(self, places: Tensor) -> Masks:
+        """Some of them."""
+        return Masks(
+            self.logits[places], self.iou[places], self.object_logits[places], self.rows[places]
+        )
+
 
 class Sam2Decoder:
     """Decodes prompts with the weights of a stock mask decoder, which may train or be frozen.
@@ -154,14 +160,13 @@ class Sam2Decoder:
                 for start, width, own, _ in found
             ]
         )
-        order = rows.argsort()
-        joined = [
-            torch.cat([getattr(masks, name) for *_, masks in found])
-            for name in ("logits", "iou", "object_logits")
-        ]
-        if batch > 1 and len(found) > 1:
-            rows, joined = rows[order], [x[order] for x in joined]
-        return Masks(*joined, rows=rows)
+        joined = Masks(
+            torch.cat([masks.logits for *_, masks in found]),
+            torch.cat([masks.iou for *_, masks in found]),
+            torch.cat([masks.object_logits for *_, masks in found]),
+            rows,
+        )
+        return joined.of(rows.argsort()) if batch > 1 and len(found) > 1 else joined
 
     # -------------------------------------------------------------------------- two-way attention
 

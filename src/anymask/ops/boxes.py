@@ -86,3 +86,25 @@ def clip(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float32]:
     array[:, 0::2] = array[:, 0::2].clip(0, width)
     array[:, 1::2] = array[:, 1::2].clip(0, height)
     return array
+
+
+def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.intp]:
+    """Non-maximum suppression by box IoU.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,); equal ones keep their order.
+        iou_threshold: in 0..1; of two boxes that overlap more, the one with the lower score goes.
+
+    Returns:
+        (K,) the rows that stay, by falling score.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    ordered = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
+    suppressed = np.zeros(len(order), bool)
+    for row in range(len(order)):  # one row of overlaps at a time: thousands of boxes fit
+        if not suppressed[row]:
+            later = np.flatnonzero(~suppressed[row + 1 :]) + row + 1
+            over = iou(ordered[row : row + 1], ordered[later])[0] > iou_threshold
+            suppressed[later[over]] = True
+    return order[~suppressed]

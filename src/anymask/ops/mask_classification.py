@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from anymask.ops.resize import resize_matrix, resized_rle
+from anymask.ops.resize import bilinear_matrix, resize_matrix, resized_rle
 from anymask.ops.rle import RLE
 
 TASKS = ("semantic", "panoptic", "instance")
@@ -30,18 +30,24 @@ class Canvas:
     """Mask logits and the picture they belong to.
 
     Attributes:
-        logits: (N, h, w) float32 at stride 4 of the padded input.
-        scaled_size: (height, width) of the picture inside of the padded input.
+        logits: (N, h, w) float32 at stride 4 of the padded input, or of the whole picture.
+        scaled_size: (height, width) of the picture inside of the padded input; None = the masks
+            cover the picture, stretched to their shape.
         size: (H, W).
     """
 
     logits: Tensor
-    scaled_size: tuple[int, int]
+    scaled_size: tuple[int, int] | None
     size: tuple[int, int]
 
     @cached_property
     def axes(self) -> tuple[csr_array, csr_array]:
         """The matrices that resize rows (H, h) and columns (W, w)."""
+        if self.scaled_size is None:
+            return (
+                bilinear_matrix(self.logits.shape[1], self.size[0]),
+                bilinear_matrix(self.logits.shape[2], self.size[1]),
+            )
         return (
             resize_matrix(self.logits.shape[1], self.scaled_size[0], self.size[0]),
             resize_matrix(self.logits.shape[2], self.scaled_size[1], self.size[1]),

@@ -25,11 +25,11 @@ def resize_matrix(cells: int, scaled: int, original: int) -> csr_array:
     Masks are enlarged bilinearly from stride 4 to the padded input, cropped to the scaled picture
     and resized bilinearly to the original; both steps are linear and separable.
     """
-    to_input = _bilinear(cells, 4 * cells)[:scaled]
-    return _bilinear(scaled, original) @ to_input
+    to_input = bilinear_matrix(cells, 4 * cells)[:scaled]
+    return bilinear_matrix(scaled, original) @ to_input
 
 
-def _bilinear(before: int, after: int) -> csr_array:
+def bilinear_matrix(before: int, after: int) -> csr_array:
     """Sparse (after, before) matrix of bilinear resizing, corners not aligned."""
     centre = ((np.arange(after) + 0.5) * (before / after) - 0.5).clip(0, before - 1)
     low = centre.astype(np.intp)

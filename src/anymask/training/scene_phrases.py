@@ -71,7 +71,9 @@ class ScenePhrases(Dataset[dict[str, Any]]):
             "texts": [text for text, *_ in asked],
             "kinds": [kind for _, kind, _ in asked],
             "instances": [torch.from_numpy(masks) for *_, masks in asked],
-            "masks": torch.from_numpy(_stack([masks.any(0) for *_, masks in asked], self.size)),
+            "masks": torch.from_numpy(
+                _stack([np.asarray(masks.any(0)) for *_, masks in asked], self.size)
+            ),
         }
         if self.grid:
             sample["word_cells"] = word_cells(scene, self.grid)
@@ -93,7 +95,7 @@ def word_weights() -> torch.Tensor:
     return torch.tensor([weight_of(name) for name in NAMES])
 
 
-def phrase_tokenizer():  # type: ignore[no-untyped-def]
+def phrase_tokenizer() -> Any:
     """The tokenizer that learnt from everything phrases are made of; the same every time."""
     nouns = [word for words in WORDS.values() for word in words]
     nouns += [thing.plural for thing in THINGS] + [thing.kind for thing in THINGS]

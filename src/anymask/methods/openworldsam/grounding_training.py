@@ -14,6 +14,7 @@ Shape legend: B pictures, P phrases of all pictures, W words, G = S - 1 patches,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class Beit3Grounding(Beit3Model):
         )
         self.post_init()
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         pixel_values: Tensor,
         input_ids: Tensor,
@@ -101,7 +102,7 @@ class Beit3Grounding(Beit3Model):
             "words": self._words(pixel_values, word_ids, word_mask, word_cells, word_weights),
         }
         return GroundingOutput(
-            loss=sum(parts.values()),
+            loss=torch.stack(list(parts.values())).sum(),
             loss_parts={name: part.detach() for name, part in parts.items()},
             heat=heat,
             presence=presence,
@@ -116,7 +117,8 @@ class Beit3Grounding(Beit3Model):
         assert seen is not None
         assert said is not None
         patches = F.normalize(seen[:, 1:], dim=-1)
-        logits = patches @ F.normalize(said, dim=-1).T * self.grounding["scale"]["log"].exp()
+        scale = self.grounding["scale"].get_parameter("log")
+        logits = patches @ F.normalize(said, dim=-1).T * scale.exp()
         truth = cells.transpose(1, 2)  # (B, G, W)
         total = truth.sum(-1)
         share = truth / total.clamp(min=1e-6)[..., None]
@@ -152,7 +154,7 @@ class GroundingCollate:
     words: tuple[str, ...]
     weights: Tensor
 
-    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Pictures are scaled bicubically and normalised to -1..1, as BEiT-3's."""
         side = self.config.image_size
         grid = side // self.config.patch_size

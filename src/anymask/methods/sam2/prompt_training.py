@@ -1,14 +1,19 @@
 """Training a SAM 2 to answer clicks, boxes and corrections on still pictures.
 
 What SAM 2's authors describe for pictures (their section 4 and appendix D.2): a first prompt, then
-a click where the answer is wrong with the earlier mask fed back; focal, Dice, IoU and object
-losses; of the three alternatives only the best is taught.
+a click where the answer is wrong with the earlier mask fed back; mask, IoU and object losses; of
+the three alternatives only the best is taught.
+
+DEVIATION: instead of the focal loss (20 x the mean over pixels) the cross-entropy is divided by the
+object's size. From random weights, on things that cover a hundredth of the picture, the focal loss
+stays at empty masks: 260 steps did not leave them.
 
 Shape legend: B pictures, Q prompts a picture, S side of the input, h = S / 4 side of a mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +24,11 @@ from transformers import Sam2Config, Sam2Model
 from transformers.utils import ModelOutput
 
 from anymask.nn.distributed import mean_over_processes
-from anymask.nn.losses import focal_entropy
 from anymask.nn.sam2 import LARGEST_LOGIT, Sam2, normalised
 from anymask.nn.sam2_decoder import Masks
 
-FOCAL, DICE, IOU, OBJECT = 20.0, 1.0, 1.0, 1.0  # weights of the losses, SAM 2's
+ENTROPY, DICE, IOU, OBJECT = 0.5, 1.0, 1.0, 1.0  # weights of the losses
+LEAST = 16.0  # cells that even the smallest object counts for
 
 
 def small_config() -> Sam2Config:
@@ -50,6 +55,20 @@ def small_config() -> Sam2Config:
         prompt_encoder_config={"hidden_size": width, "image_size": 256},
         mask_decoder_config={"hidden_size": width, "mlp_dim": 512, "iou_head_hidden_dim": width},
     )
+
+
+def fresh_model(config: Sam2Config) -> Sam2PromptTraining:
+    """An untrained model, its decoder with PyTorch's own initial weights as in Meta's code.
+
+    Hugging Face's smaller ones (0.02) keep attention uniform: from them 250 steps did not learn
+    where a click is, from these 70 did.
+    """
+    model = Sam2PromptTraining(config)
+    parts = (model.mask_decoder, model.vision_encoder.neck, model.prompt_encoder)
+    for module in (m for part in parts for m in part.modules()):
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
 
 
 @dataclass
@@ -106,7 +125,7 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
         again = self._losses(second, truth, there, torch.zeros_like(clicked), size)
         parts |= {f"{name}_corrected": value for name, value in again.items()}
         return PromptTrainingOutput(
-            loss=sum(parts.values()),
+            loss=torch.stack(list(parts.values())).sum(),
             loss_parts={name: part.detach() for name, part in parts.items()},
         )
 
@@ -120,11 +139,12 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
         found: Masks, truth: Tensor, there: Tensor, clicked: Tensor, size: Tensor
     ) -> dict[str, Tensor]:
         truth = truth[:, None].expand_as(found.logits)
-        focal = focal_entropy(found.logits, truth).mean((-2, -1))  # (N, 4)
+        entropy = F.binary_cross_entropy_with_logits(found.logits, truth, reduction="none")
+        entropy = entropy.sum((-2, -1)) / (truth.sum((-2, -1)) + LEAST)  # (N, 4)
         probability = found.logits.sigmoid()
         both = (probability * truth).sum((-2, -1))
         sums = probability.sum((-2, -1)) + truth.sum((-2, -1))
-        each = FOCAL * focal + DICE * (1 - (2 * both + 1) / (sums + 1))
+        each = ENTROPY * entropy + DICE * (1 - (2 * both + 1) / (sums + 1))
         # The single mask always; of the alternatives the best, where a click leaves open what.
         mask = each[:, 0] + each[:, 1:].amin(1) * clicked
         inside, solid = found.logits.detach() > 0, truth > 0.5
@@ -158,7 +178,7 @@ def correction(probability: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return place, inside.flatten(1).gather(1, index[:, None])[:, 0]
 
 
-def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Samples with the same number of prompts -> a batch."""
     return {
         "pixel_values": torch.stack([s["image"] for s in samples]).permute(0, 3, 1, 2).float(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from anymask.methods.sam2.prompt_training import Sam2PromptTraining, collate, small_config
+from anymask.methods.sam2.prompt_training import collate, fresh_model, small_config
 from anymask.training.recipe import Recipe
 from anymask.training.scene_prompts import ScenePrompts
 
 
 def sam2_scenes(
-    scenes: int = 16_000, batch_size: int = 8, seed: int = 0, size: int = 256
+    scenes: int = 10_000, batch_size: int = 8, seed: int = 0, size: int = 256
 ) -> Recipe:
     """The recipe.
 
@@ -20,7 +20,7 @@ def sam2_scenes(
     """
     return Recipe(
         name="sam2-scenes",
-        model=lambda: Sam2PromptTraining(small_config()),
+        model=lambda: fresh_model(small_config()),
         data=lambda: ScenePrompts(scenes, size, 900 + seed),
         collate=collate,
         batch_size=batch_size,
