@@ -68,6 +68,10 @@ def fresh_model(config: Sam2Config) -> Sam2PromptTraining:
     for module in (m for part in parts for m in part.modules()):
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
+    # Clicks and cells are placed by the same waves in every published model, but Hugging Face draws
+    # two sets.
+    waves = model.shared_image_embedding.positional_embedding
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(waves)
     return model
 
 
