@@ -27,7 +27,7 @@ from golden_checks import (
     openworldsam_train,
     pixel_decoder,
     postprocessing,
-    # sa
+    sam2_automatic_mask_generator,
     segprompt_decoder,
     segprompt_selection,
     segprompt_training_step,
@@ -48,7 +48,7 @@ CHECKS: tuple[ModuleType, ...] = (
     openworldsam_beit3,
     openworldsam_preprocess,
     openworldsam_train,
-    # sa
+    sam2_automatic_mask_generator,
 )
 
 
