@@ -18,16 +18,23 @@ from anymask.errors import CheckpointError
 
 if TYPE_CHECKING:
     from anymask.image import Image
+    from anymask.methods.openworldsam import PhraseFinder
     from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.sam2.prompting import Sam2Prompter
     from anymask.methods.segprompt.few_shot import SegPromptFinder
+    from anymask.nn.sam2 import Sam2
     from anymask.segments import Segments
 
+    Finder = PhraseFinder | Sam2Prompter | SegPromptFinder
     Discoverer = Callable[..., Segments]
     DiscoverOne = Callable[[Image], Segments]
 
 BUNDLED = Path(__file__).with_name("weights")
 DEFAULT = "segprompt-pocket"
 DEFAULT_MATCHER = "ovsnet-scenes"
+DEFAULT_FINDER = "openworldsam-scenes"
+# The published SAM 2 folders are saved as video models; their picture parts are all there.
+SAM2_TYPES = ("sam2", "sam2_video")
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Checkpoint:
     sha256: str = ""
     note: str = ""
 
+
+SAM2_SIZES = {"tiny": 156, "small": 184, "base-plus": 324, "large": 898}  # megabytes
 
 TABLE = (
     Checkpoint(
@@ -97,6 +106,19 @@ TABLE = (
         licence="as stated on its hub page",
         size=190_000_000,
         needs="network once, or a downloaded folder",
+    ),
+    *(
+        Checkpoint(
+            name=f"{release}-{size}",
+            verb="discover",
+            method=f"SAM 2 ({release}, Hiera-{size}): automatic masks; clicks and boxes with find",
+            source=f"hub:facebook/{release}-hiera-{size}",
+            licence="Apache-2.0",
+            size=megabytes * 1_000_000,
+            needs="network once, or a downloaded folder or file",
+        )
+        for release in ("sam2.1", "sam2")
+        for size, megabytes in SAM2_SIZES.items()
     ),
 )
 
@@ -164,28 +186,22 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
         from anymask.methods.felzenszwalb import Felzenszwalb
 
         return Felzenszwalb()
-    if row is not None and row.verb != "discover":
-        raise CheckpointError(
-            f"{name} is a model for {row.verb}; for discover there is {_names('discover')}"
-        )
-    source: str | Path = name
-    if row is not None:
-        source = bundled_folder(row.name) if row.source == "bundled" else row.source[4:]
+    source = _source(name, ("discover",))
     path = Path(source)
-    if not path.exists() and not _looks_like_hub_id(str(source)):
-        close = difflib.get_close_matches(str(name), [r.name for r in TABLE], 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        listed = _names("discover")
-        raise CheckpointError(
-            f"no model {str(name)!r}: {hint}Known names are {listed}; or give a folder, a "
-            "checkpoint file or a hub id (owner/model)"
-        )
 
+    from anymask.methods.sam2.automatic import AutomaticMasks
     from anymask.methods.segprompt import SegPromptConfig, SegPromptDiscoverer, SegPromptModel
     from anymask.methods.segprompt.convert import load_published
     from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
     kind = _model_type(path)
+    if kind in SAM2_TYPES or (row is not None and row.name.startswith("sam2")):
+        return AutomaticMasks(_sam2(source, device))
+    if path.suffix == ".pt":
+        from anymask.nn.device import pick_device
+        from anymask.nn.sam2_keys import load_sam2_file
+
+        return AutomaticMasks(load_sam2_file(path).to(pick_device(device)))
     if kind == SegPromptConfig.model_type:
         model: Any = _saved(SegPromptModel, path)
     elif kind == PromptLearningConfig.model_type:
@@ -196,29 +212,69 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
 
 
 @lru_cache(maxsize=2)
-def load_finder(name: str | Path, device: str = "auto") -> SegPromptFinder:
-    """A finder: it takes example masks and looks for more of the same.
+def load_finder(name: str | Path, device: str = "auto") -> Finder:
+    """A finder: of phrases, of clicks and boxes, or of what examples show.
 
     Args:
-        name: a folder, or a hub id, of a model trained with prompt branches.
+        name: a name of the table; a folder or hub id of an OpenWorldSAM, a SAM 2, or a model
+            trained with prompt branches; one of Meta's SAM 2 files (``.pt``); or a released
+            OpenWorldSAM checkpoint beside which lies ``beit3.spm``.
         device: as for :func:`load_discoverer`.
 
     Raises:
-        CheckpointError: nothing of that name is there, or it takes no examples.
+        CheckpointError: nothing of that name is there, or it finds nothing.
     """
+    from anymask.methods.openworldsam import OpenWorldSAMConfig, OpenWorldSAMModel, PhraseFinder
+    from anymask.methods.openworldsam.tokens import load_words
+    from anymask.methods.sam2.prompting import Sam2Prompter
     from anymask.methods.segprompt.few_shot import SegPromptFinder
     from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
-    path = Path(name)
-    row = find(str(name))
-    if row is None and not path.exists() and _looks_like_hub_id(str(name)):
-        return SegPromptFinder.from_pretrained(name, device)
-    if row is not None or _model_type(path) != PromptLearningConfig.model_type:
-        raise CheckpointError(
-            f"{name} takes no examples: give the folder of a model trained with prompt branches "
-            "(methods/segprompt/prompt_learning.py)."
-        )
-    return SegPromptFinder(_saved(PromptLearningModel, path), device)
+    source = _source(name, ("find", "discover"))
+    path = Path(source)
+    if path.is_file():
+        return _finder_from_file(path, device)
+    kind = _model_type(path) if path.exists() else _hub_model_type(source)
+    if kind == OpenWorldSAMConfig.model_type:
+        model = _saved(OpenWorldSAMModel, source)
+        return PhraseFinder(model, load_words(source), device)
+    if kind in SAM2_TYPES:
+        return Sam2Prompter(_sam2(source, device))
+    if kind == PromptLearningConfig.model_type:
+        return SegPromptFinder(_saved(PromptLearningModel, source), device)
+    raise CheckpointError(
+        f"{name} takes no examples, phrases or clicks: give {_names('find')}, or the folder of an "
+        "OpenWorldSAM (phrases), a SAM 2 (clicks and boxes) or a model trained with prompt "
+        "branches (examples)"
+    )
+
+
+def _finder_from_file(path: Path, device: str) -> Finder:
+    """A released checkpoint: of SAM 2 or OpenWorldSAM."""
+    from anymask.methods.openworldsam import PhraseFinder
+    from anymask.methods.openworldsam.convert import adapter_part, load_openworldsam
+    from anymask.methods.openworldsam.tokens import load_words
+    from anymask.methods.sam2.prompting import Sam2Prompter
+    from anymask.nn.device import pick_device
+    from anymask.nn.published import read_checkpoint
+    from anymask.nn.sam2_keys import is_sam2, sam2_of
+
+    state = read_checkpoint(path)
+    if is_sam2(state):
+        return Sam2Prompter(sam2_of(state).to(pick_device(device)))
+    adapter_part(state)  # says what is wrong with anything else
+    return PhraseFinder(load_openworldsam(path), load_words(path.parent), device)
+
+
+def _sam2(source: str | Path, device: str) -> Sam2:
+    """A saved SAM 2."""
+    from anymask.nn.device import pick_device
+    from anymask.nn.sam2 import load_sam2
+
+    try:
+        return load_sam2(source).to(pick_device(device))
+    except Exception as error:  # a damaged file raises almost anything
+        raise CheckpointError(f"the SAM 2 in {source} cannot be loaded: {error}") from error
 
 
 @lru_cache(maxsize=2)
@@ -261,6 +317,45 @@ def load_matcher(name: str | Path, device: str = "auto") -> OVSNetMatcher:
     return OVSNetMatcher(_saved(OVSNetModel, path), tokenizer, device, cache_folder())
 
 
+def _source(name: str | Path, verbs: tuple[str, ...]) -> str | Path:
+    """Folder, file or hub id behind a name.
+
+    Raises:
+        CheckpointError: there is nothing of that name, or it is for another verb.
+    """
+    row = find(str(name))
+    if row is not None and row.verb not in verbs:
+        raise CheckpointError(
+            f"{name} is a model for {row.verb}; for {verbs[0]} there is {_names(verbs[0])}"
+        )
+    if row is not None and row.source == "none":
+        raise CheckpointError(f"{name} is no model: it can only discover")
+    if row is not None:
+        return bundled_folder(row.name) if row.source == "bundled" else row.source[4:]
+    if not Path(name).exists() and not _looks_like_hub_id(str(name)):
+        close = difflib.get_close_matches(str(name), [r.name for r in TABLE], 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise CheckpointError(
+            f"no model {str(name)!r}: {hint}Known names are {_names(verbs[0])}; or give a folder, "
+            "a checkpoint file or a hub id (owner/model)"
+        )
+    return name
+
+
+def _hub_model_type(source: str | Path) -> str | None:
+    """What the configuration of a hub id says."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        file = Path(hf_hub_download(str(source), "config.json"))
+    except Exception as error:  # offline, missing, private: many kinds
+        raise CheckpointError(
+            f"{source} cannot be read from the hub ({type(error).__name__}): download it once "
+            "where there is a network, or give a folder"
+        ) from error
+    return _model_type(file.parent)
+
+
 def _names(verb: str) -> str:
     return ", ".join(row.name for row in TABLE if row.verb == verb)
 
@@ -279,7 +374,7 @@ def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:
     return OVSNetMatcher(model, tokenizer, device, cache_folder())
 
 
-def _saved(kind: Any, path: Path) -> Any:
+def _saved(kind: Any, path: str | Path) -> Any:
     """A model from its folder."""
     import torch
     from transformers.utils import logging

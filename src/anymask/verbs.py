@@ -10,13 +10,14 @@ import numpy as np
 
 from anymask.checkpoints import (
     DEFAULT,
+    DEFAULT_FINDER,
     DEFAULT_MATCHER,
     load_discoverer,
     load_finder,
     load_matcher,
     recommended_min_score,
 )
-from anymask.errors import InputError
+from anymask.errors import CheckpointError, InputError
 from anymask.image import Image, read_image
 from anymask.ops.tiles import discover_in_tiles
 from anymask.segments import Segments
@@ -88,50 +89,118 @@ def discover(
 
 def find(
     image: Any,
+    phrases: str | Sequence[str] | None = None,
     *,
+    points: Any = None,
+    point_labels: Any = None,
+    boxes: Any = None,
+    masks: Any = None,
     examples: Sequence[tuple[Any, Any]] | None = None,
     bank: Any = None,
-    model: str | Path | Any,
-    min_score: float = 0.5,
+    task: str = "instance",
+    model: str | Path | Any = DEFAULT_FINDER,
+    min_score: float | None = None,
     max_segments: int = 100,
+    two_stage: bool = False,
+    multimask: bool = False,
     device: str = "auto",
 ) -> Segments:
-    """Find more of what example masks show (SegPrompt, section 5.4).
+    """Find what phrases describe (OpenWorldSAM), clicks and boxes point at (SAM 2), or examples
+    show (SegPrompt). One of the three is asked at a time.
 
     Args:
         image: anything :func:`anymask.read_image` takes.
+        phrases: words or sentences; all that each describes is found, and labelled with it.
+        points: (Q, n, 2) x, y in pixels, n clicks for each of Q things; (n, 2) for one thing.
+        point_labels: (Q, n) or (n,): 1 inside (the default), 0 outside, -1 no point.
+        boxes: (Q, 4) x1, y1, x2, y2 in pixels, or (4,); one thing each.
+        masks: Q earlier masks to refine (:class:`Segments` or (Q, H, W) bool), alone or with
+            points or boxes.
         examples: pairs of a picture and its masks: :class:`Segments`, whose labels are then the
             names, or (N, H, W) or (H, W) bool.
         bank: a :class:`~anymask.methods.segprompt.few_shot.PromptBank`, or the path of one, instead
             of or besides examples.
-        model: folder or Hugging Face id of a model trained with prompt branches, or a
-            :class:`~anymask.methods.segprompt.few_shot.SegPromptFinder`.
-        min_score: finds below are dropped; in 0..1.
-        max_segments: at most so many of every name.
+        task: of phrases: ``"instance"``, ``"referring"`` (the best of each phrase), ``"semantic"``
+            or ``"panoptic"``.
+        model: a name (``anymask models``), folder, hub id or file: an OpenWorldSAM for phrases and
+            clicks, a SAM 2 for clicks, a model trained with prompt branches for examples; or one
+            that is loaded already.
+        min_score: finds below are dropped; in 0..1. None = the model's own for phrases, 0.5 for
+            examples, 0 for clicks.
+        max_segments: at most so many of every phrase or name.
+        two_stage: of phrases: refine every mask by feeding it back.
+        multimask: of clicks: three masks each (whole, part, smaller part) instead of one.
         device: as for :func:`discover`.
 
     Returns:
-        Labelled segments, best first.
+        Segments: labelled and best first; for clicks unlabelled and in the order of the prompts.
 
     Raises:
-        ImageError: a picture cannot be read.
-        InputError: neither examples nor a bank, masks that do not fit, or an option out of range.
-        CheckpointError: the model cannot be loaded or takes no examples.
+        ImageError: the picture cannot be read.
+        InputError: nothing or several things were asked, or an option is out of its range.
+        CheckpointError: the model cannot be loaded, or does not understand the question.
         DataError: the bank cannot be read.
     """
-    from anymask.methods.segprompt.few_shot import PromptBank, SegPromptFinder
-
-    if not 0 <= min_score <= 1:
+    if min_score is not None and not 0 <= min_score <= 1:
         raise InputError(f"min_score is {min_score}; it lies between 0 and 1")
-    if not examples and bank is None:
-        raise InputError("nothing to look for: give examples=[(picture, masks), ...] or bank=...")
-    finder = model if isinstance(model, SegPromptFinder) else load_finder(model, device)
+    shown = bool(examples) or bank is not None
+    pointed = any(x is not None for x in (points, boxes, masks))
+    if shown + pointed + (phrases is not None) != 1:
+        raise InputError(
+            "nothing to look for: give phrases, or points, boxes or masks, or examples or a bank"
+            if not (shown or pointed or phrases is not None)
+            else "phrases, clicks and examples are asked one at a time"
+        )
+    finder = load_finder(model, device) if isinstance(model, (str, Path)) else model
+    if shown:
+        if not hasattr(finder, "prompts") or not hasattr(finder, "find"):
+            raise CheckpointError(
+                f"{model} takes no examples: give the folder of a model trained with prompt "
+                "branches (anymask train lvis-ow-stage2)"
+            )
+        lowest = 0.5 if min_score is None else min_score
+        asked = _prompts(finder, examples, bank)
+        return finder.find(  # type: ignore[no-any-return]
+            read_image(image), asked, min_score=lowest, max_segments=max_segments
+        )
+    picture = read_image(image)
+    if phrases is not None:
+        from anymask.methods.openworldsam import PhraseFinder
+
+        if not isinstance(finder, PhraseFinder):
+            raise CheckpointError(
+                f"{model} does not understand phrases: give an OpenWorldSAM, such as "
+                f"{DEFAULT_FINDER}"
+            )
+        return finder(
+            picture,
+            phrases if not isinstance(phrases, str) else [phrases],
+            task,  # type: ignore[arg-type]
+            min_score=min_score,
+            max_segments=max_segments,
+            two_stage=two_stage,
+        )
+    from anymask.methods.sam2.prompting import Sam2Prompter
+
+    prompter = getattr(finder, "prompts", finder)
+    if not isinstance(prompter, Sam2Prompter):
+        raise CheckpointError(
+            f"{model} does not understand clicks: give a SAM 2 or an OpenWorldSAM"
+        )
+    found = prompter(picture, points, point_labels, boxes, masks, multimask=multimask)
+    return found if min_score is None else found[found.scores >= min_score]
+
+
+def _prompts(finder: Any, examples: Sequence[tuple[Any, Any]] | None, bank: Any) -> Any:
+    """Examples and bank as one bank."""
+    from anymask.methods.segprompt.few_shot import PromptBank
+
     asked = PromptBank.load(bank) if isinstance(bank, (str, Path)) else bank
     if examples:
         shown = [(read_image(picture), _as_segments(masks)) for picture, masks in examples]
         made = finder.prompts(shown)
         asked = made if asked is None else asked.merge(made)
-    return finder.find(read_image(image), asked, min_score=min_score, max_segments=max_segments)
+    return asked
 
 
 def match(

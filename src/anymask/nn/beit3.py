@@ -189,6 +189,7 @@ class Beit3Model(PreTrainedModel):  # type: ignore[misc]
     base_model_prefix = "beit3"
     main_input_name = "pixel_values"
     _no_split_modules = ("Beit3Layer",)
+    _keys_to_ignore_on_load_unexpected = (r"grounding\..*",)  # heads of a training objective
     _supports_sdpa = True
 
     def __init__(self, config: Beit3Config) -> None:

@@ -132,15 +132,13 @@ class Sam2(torch.nn.Module):
         """
         if len(features.coarse) != 1:
             raise InputError("prompts are asked about one picture at a time: use features.of(k)")
-        if masks is None:
+        if masks is None or not len(tokens):
             return self.decoder(features, tokens[None], self.dense(), choice, min_iou)
         # A mask prompt changes the picture's map, so every prompt has a picture of its own.
         found = []
         for part, given in zip(tokens.split(8), masks.split(8), strict=True):
             own = features.expanded(len(part))
             found.append(self.decoder(own, part[:, None], self.dense(given), choice))
-        if not found:
-            return self.decoder(features, tokens[None], self.dense(), choice)
         return Masks(
             torch.cat([f.logits for f in found]),
             torch.cat([f.iou for f in found]),

@@ -242,7 +242,7 @@ class Sam2Decoder:
         else:
             scores = key @ _heads(a, a.q_proj(cells) + places).transpose(-1, -2)
         shares = scores.softmax(-2)  # (B, Q, heads, T, L)
-        before = cells if cells.dim() == 4 else cells[:, None].expand(-1, len(key[0]), -1, -1)
+        before = cells if cells.dim() == 4 else cells[:, None].expand(-1, key.shape[1], -1, -1)
         if not _folds(a, key_of):
             told = (shares.transpose(-1, -2) @ value).transpose(-2, -3).flatten(-2)
             return before + a.o_proj(told)  # type: ignore[no-any-return]

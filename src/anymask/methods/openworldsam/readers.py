@@ -14,7 +14,7 @@ Shape legend: B pictures, P phrases of all pictures, L tokens, D width of a vect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from anymask.image import Image
 from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
 from anymask.nn.attention import Attention
-from anymask.nn.beit3 import Beit3Config, Beit3Model
+from anymask.nn.beit3 import POSITION_START, Beit3Config, Beit3Model
+from anymask.nn.beit3_tokens import Beit3Tokenizer
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -41,8 +42,12 @@ class Reader(nn.Module):
         cells_width: of the picture's cells that come beside the vectors; 0 = none.
         picture_size: side in pixels of the square picture it sees; 0 = it sees none.
         picture_mean, picture_std: of RGB values in 0..1.
+        context: tokens of the longest phrase.
+        always_padded: every phrase is padded to the context, and the padding is read.
     """
 
+    context: int = 77
+    always_padded: bool = False
     width: int = 0
     cells_width: int = 0
     picture_size: int = 0
@@ -60,6 +65,27 @@ class Reader(nn.Module):
         )
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (self.picture_mean, self.picture_std))
         return (square[0] - mean) / std
+
+    def words(self, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Texts as this reader wants them: (P, L) tensors.
+
+        Args:
+            tokenizer: a Hugging Face tokenizer, or a :class:`Beit3Tokenizer`.
+            texts: P phrases; what is too long is cut.
+        """
+        if isinstance(tokenizer, Beit3Tokenizer):
+            ids, keep = tokenizer(texts, self.context)
+            return {"input_ids": ids, "attention_mask": keep}
+        found = tokenizer(
+            list(texts),
+            padding="max_length" if self.always_padded else True,
+            truncation=True,
+            max_length=self.context,
+            return_tensors="pt",
+        )
+        # SigLIP was trained with padding that is read like words.
+        names = ("input_ids",) if self.always_padded else ("input_ids", "attention_mask")
+        return {name: found[name] for name in names}
 
     def forward(
         self, pixel_values: Tensor | None, words: Words, picture: Tensor
@@ -90,6 +116,7 @@ class Beit3Reader(Reader):
         self.model = Beit3Model(config)
         self.width = config.hidden_size
         self.picture_size = config.image_size if use_picture else 0
+        self.context = config.max_position_embeddings - POSITION_START
 
     def forward(
         self, pixel_values: Tensor | None, words: Words, picture: Tensor
@@ -143,16 +170,20 @@ class ClipReader(DualReader):
         from transformers import CLIPModel
 
         super().__init__(CLIPModel(config), config.projection_dim, config.vision_config, fusion)
+        self.context = config.text_config.max_position_embeddings
 
 
 class Siglip2Reader(DualReader):
     """SigLIP 2 in its fixed-resolution form, which has SigLIP's classes."""
+
+    always_padded = True
 
     def __init__(self, config: Any, fusion: str) -> None:
         from transformers import SiglipModel
 
         width = config.text_config.projection_size or config.text_config.hidden_size
         super().__init__(SiglipModel(config), width, config.vision_config, fusion)
+        self.context = config.text_config.max_position_embeddings
 
 
 class Florence2Reader(Reader):

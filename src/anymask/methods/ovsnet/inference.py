@@ -6,11 +6,8 @@ milliseconds (specification 5.2).
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,15 +24,15 @@ from anymask.methods.ovsnet.model import OVSNetModel, OVSNetOutput
 from anymask.methods.ovsnet.text import TextEncoder, cache_folder
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import PictureInput, padded_batch
+from anymask.nn.remembered import Remembered
 from anymask.nn.text_tokens import load_tokenizer
+from anymask.ops.kinds import kinds_of
 from anymask.ops.mask_classification import TASKS, Canvas, instances, panoptic, semantic
 from anymask.ops.rle import decode, encode_label_map
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
 Task = Literal["semantic", "panoptic", "instance"]
-KEPT = 4  # encoded pictures that are remembered
-KNOWN_KINDS = ("coco-panoptic", "ade20k-150")  # who says what is a thing where the user does not
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class OVSNetMatcher:
             config.clip.image_std,
         )
         self.text = TextEncoder(model.clip, tokenizer, config.templates, cache)
-        self._seen: OrderedDict[str, Encoded] = OrderedDict()
+        self._seen = Remembered(self._encode)
 
     @classmethod
     def from_pretrained(
@@ -104,15 +101,7 @@ class OVSNetMatcher:
 
     def encode(self, image: Image) -> Encoded:
         """Masks and embeddings of a picture; the last few pictures are remembered."""
-        pixels = np.ascontiguousarray(image.pixels)
-        key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-        key += f"{image.size}"
-        if key not in self._seen:
-            self._seen[key] = self._encode(image)
-            while len(self._seen) > KEPT:
-                self._seen.popitem(last=False)
-        self._seen.move_to_end(key)
-        return self._seen[key]
+        return self._seen(image)
 
     @torch.inference_mode()
     def _encode(self, image: Image) -> Encoded:
@@ -301,24 +290,3 @@ class OVSNetMatcher:
             label_sources=["ovsnet"] * len(rles),
             ids=[vocabulary.ids[k] for k in categories] if unique else None,
         )
-
-
-@lru_cache(maxsize=1)
-def _known_kinds() -> tuple[Vocabulary, ...]:
-    return tuple(Vocabulary.builtin(name) for name in KNOWN_KINDS)
-
-
-def kinds_of(vocabulary: Vocabulary) -> list[bool]:
-    """Whether each class is a thing: as the vocabulary says, else as COCO or ADE20K, else yes."""
-
-    def kind(position: int) -> bool:
-        category = vocabulary.categories[position]
-        if category.is_thing is not None:
-            return category.is_thing
-        for known in _known_kinds():
-            found = known.find(category.name)
-            if found is not None and known.categories[found].is_thing is not None:
-                return bool(known.categories[found].is_thing)
-        return True
-
-    return [kind(k) for k in range(len(vocabulary))]

@@ -1,0 +1,85 @@
+"""The bundled checkpoint ``openworldsam-scenes``: an adapter between a small SAM 2 and a small
+BEiT-3, both trained on the scenes world and frozen.
+
+They have seen and read everything; the adapter is trained on phrases about known things only, some
+of which mean nothing in their picture, so that it learns to say so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anymask.methods.openworldsam.collate import Collate
+from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
+from anymask.methods.openworldsam.model import OpenWorldSAMModel
+from anymask.nn.beit3 import Beit3Config, Beit3Model
+from anymask.training.recipe import Recipe
+from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
+
+
+def openworldsam_scenes(
+    sam2: Path,
+    beit3: Path,
+    scenes: int = 12_000,
+    batch_size: int = 8,
+    seed: int = 0,
+    size: int = 256,
+    **changes: Any,
+) -> Recipe:
+    """The recipe.
+
+    Args:
+        sam2: folder of a trained ``sam2-scenes``.
+        beit3: folder of a trained ``beit3-scenes``.
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+        changes: of the configuration, for ablations.
+    """
+    config = scenes_config(sam2, beit3, **changes)
+    return Recipe(
+        name="openworldsam-scenes",
+        model=lambda: start(config, sam2, beit3),
+        data=lambda: ScenePhrases(scenes, size, 1100 + seed, split="train"),
+        collate=Collate(config, phrase_tokenizer()),
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=2e-3,
+        others_lr=1e-3,
+        weight_decay=0.05,
+        warmup=50,
+        decay_share=0.7,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )
+
+
+def scenes_config(sam2: Path, beit3: Path, **changes: Any) -> OpenWorldSAMConfig:
+    """Sizes of the two trained parts, and what differs from the paper at this scale."""
+    from transformers import Sam2Config
+
+    settings: dict[str, Any] = {
+        "sam2_config": Sam2Config.from_pretrained(sam2),
+        "reader_config": Beit3Config.from_pretrained(beit3),
+        "num_tie_breakers": 10,
+        "dropout": 0.0,
+        "dice_weight": 1.0,
+        "presence_weight": 0.5,
+        "presence_threshold": 0.5,
+        "score_threshold": 0.4,
+    }
+    return OpenWorldSAMConfig(**{**settings, **changes})
+
+
+def start(config: OpenWorldSAMConfig, sam2: Path, beit3: Path) -> OpenWorldSAMModel:
+    """An untrained adapter between trained parts."""
+    from transformers import Sam2Model
+
+    model = OpenWorldSAMModel(config)
+    model.sam2.load_state_dict(Sam2Model.from_pretrained(sam2).state_dict())
+    reader: Any = model.reader
+    reader.model.load_state_dict(Beit3Model.from_pretrained(beit3).state_dict())
+    return model
