@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from anymask.methods.openworldsam import OpenWorldSAMModel
+from anymask.methods.openworldsam.collate import Collate as PhraseCollate
 from anymask.methods.ovsnet import ClipConvNextConfig, OVSNetConfig, OVSNetModel
 from anymask.methods.ovsnet.classification import Words
 from anymask.methods.ovsnet.collate import Collate as WordsCollate
@@ -18,6 +20,7 @@ from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
+from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
 from anymask.training.scene_samples import KNOWN, STUFF_NAMES, SceneSamples
 
 
@@ -55,6 +58,9 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
         return
     if loss == "words":
         words(out, optimizer)
+        return
+    if loss == "phrases":
+        phrases(out, optimizer)
         return
     config = tiny_config(loss == "dense")
     recipe = Recipe(
@@ -126,6 +132,52 @@ def words(out: str, optimizer: str) -> None:
         model=model,
         data=lambda: SceneSamples(8, 64, seed=3, class_aware=True, stuff=True),
         collate=in_double(WordsCollate(config)),
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-3,
+        others_lr=1e-3,
+        warmup=0,
+        clip=0.0,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+class Ragged(ScenePhrases):
+    """3, 0, 1, 2, 3, ... phrases: processes never have the same number, one of them often none."""
+
+    def __getitem__(self, index: int):
+        sample = super().__getitem__(index)
+        count = (3, 0, 1, 2)[index % 4]
+        return {**sample, **{k: sample[k][:count] for k in ("texts", "instances")}}
+
+
+def phrases(out: str, optimizer: str) -> None:
+    """OpenWorldSAM on scenes, with another number of phrases in every picture."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
+    import openworldsam_tiny as tiny
+
+    config = tiny.config(dice_weight=1.0, presence_weight=1.0)
+    collate = PhraseCollate(config, phrase_tokenizer())
+    config.reader_config.vocab_size = 1024
+
+    def model():
+        made = OpenWorldSAMModel(config)
+        made.sam2.load_state_dict(tiny.sam2().model.state_dict())
+        torch.manual_seed(1)
+        tiny.noisy(made.adapter)
+        return made.double()
+
+    def collate_double(samples):
+        batch = collate(samples)
+        for name in ("pixel_values", "reader_pixels"):
+            batch[name] = batch[name].double()
+        return batch
+
+    recipe = Recipe(
+        name="tiny-phrases",
+        model=model,
+        data=lambda: Ragged(8, 64, 3),
+        collate=collate_double,
         batch_size=4,
         optimizer=optimizer,
         lr=1e-3,

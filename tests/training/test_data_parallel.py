@@ -28,7 +28,13 @@ def run(processes: int, *arguments: str) -> None:
 
 @pytest.mark.parametrize(
     ("loss", "optimizer"),
-    [("dense", "muon"), ("points", "adamw"), ("prompts-dense", "muon"), ("words", "adamw")],
+    [
+        ("dense", "muon"),
+        ("points", "adamw"),
+        ("prompts-dense", "muon"),
+        ("words", "adamw"),
+        ("phrases", "adamw"),
+    ],
 )
 def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> None:
     truth = write_coco(tmp_path / "data", count=5)

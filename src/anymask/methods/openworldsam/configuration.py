@@ -23,6 +23,8 @@ class OpenWorldSAMConfig(PreTrainedConfig):  # type: ignore[misc]
         reader: who reads phrases: ``"beit3"`` (the paper), ``"clip"``, ``"siglip2"``,
             ``"florence2"``, ``"blip2"`` or ``"kosmos2"``.
         reader_config: of that model.
+        reader_picture_size: side in pixels of the picture that Florence-2 sees; the other readers'
+            own configuration says it.
         use_picture: whether the reader sees the picture as well (Table 4: text only).
         fusion: how the picture of readers that see it apart from the text comes in: ``"none"``,
             ``"concat"`` (Table 4: late) or ``"cross_attention"`` (the advice of Table 10).
@@ -48,6 +50,7 @@ class OpenWorldSAMConfig(PreTrainedConfig):  # type: ignore[misc]
     sam2_config: dict[str, Any] | Sam2Config | None = None
     reader: str = "beit3"
     reader_config: dict[str, Any] | PreTrainedConfig | None = None
+    reader_picture_size: int = 768
     use_picture: bool = True
     fusion: str = "none"
     projector_dim: int = 0

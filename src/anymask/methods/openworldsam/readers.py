@@ -313,7 +313,7 @@ def make_reader(config: OpenWorldSAMConfig) -> Reader:
         case "siglip2":
             return Siglip2Reader(inner, fusion)
         case "florence2":
-            return Florence2Reader(inner)
+            return Florence2Reader(inner, config.reader_picture_size)
         case "blip2":
             return Blip2Reader(inner)
         case "kosmos2":
