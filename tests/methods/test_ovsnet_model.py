@@ -280,3 +280,11 @@ def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
     state = on_meta({"visual.unheard": (2,)})
     with pytest.raises(CheckpointError, match="unknown keys"):
         convert_open_clip(state)
+
+
+def test_what_is_frozen_stays_so_after_loading(tmp_path: Path) -> None:
+    tiny.model().save_pretrained(tmp_path)
+    again = OVSNetModel.from_pretrained(tmp_path).train()
+    trained = {name.split(".")[0] for name, p in again.named_parameters() if p.requires_grad}
+    assert "clip" not in trained
+    assert "decoder" in trained

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
-SCENES = ("clip-scenes", "ovsnet-scenes")
-RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *SCENES)
+SCENES = ("clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes")
+PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
+RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, *SCENES)
 
 
 def train(
@@ -23,21 +24,25 @@ def train(
         help="segprompt-pocket (the bundled model), discover (fine-tune on your own file), or one "
         "of the papers': "
         + ", ".join(PAPER)
-        + ", ovsnet; or on drawn scenes: "
+        + ", ovsnet, "
+        + ", ".join(PHRASES)
+        + "; or on drawn scenes: "
         + ", ".join(SCENES)
         + "."
     ),
     data: Path | None = typer.Option(
         None,
         help="COCO-style file (discover), the folder of photographs (segprompt-pocket), "
-        "panoptic_train2017.json or the folder of COCO-Stuff (ovsnet); scenes need none.",
+        "panoptic_train2017.json (openworldsam, ovsnet), the folder of COCO-Stuff (ovsnet), "
+        "RefCOCOg or Cityscapes; scenes need none.",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder for checkpoints and the model."),
     images: Path | None = typer.Option(None, help="Folder of the pictures; default: the file's."),
     init: str = typer.Option(
         "segprompt-pocket",
         help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
-        "the folder of a trained clip-scenes.",
+        "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
+        "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/.",
     ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
@@ -51,6 +56,13 @@ def train(
     tensorboard: bool = typer.Option(False, help="Log for TensorBoard (extra train)."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     seed: int | None = typer.Option(None, help="Another seed is another run."),
+    schedule: str = typer.Option("paper", help="Of openworldsam: paper or released."),
+    negatives: int = typer.Option(
+        0, min=0, help="Of openworldsam: absent names a picture, to learn to say so."
+    ),
+    without: Path | None = typer.Option(
+        None, help="Of openworldsam: folder of RefCOCOg; the pictures of its UMD val are left out."
+    ),
 ) -> None:
     """Train a model; the same command continues an interrupted run.
 
@@ -81,6 +93,13 @@ def train(
         length = {"steps": samples // (batch_size or BATCH)} if samples else {}
         sized = {"size": size} if size else {}
         plan = ovsnet(data, images or data.parent, Path(init), **length, **sized, **common)
+    elif recipe in PHRASES:
+        if schedule not in ("paper", "released"):
+            raise InputError(f"--schedule is {schedule!r}: use paper or released")
+        length = {"steps": samples // (batch_size or 8)} if samples else {}
+        plan = _phrases(
+            recipe, data, images, Path(init), schedule, negatives, without, {**length, **common}
+        )
     elif recipe == "segprompt-pocket":
         from anymask.training.recipes.segprompt_pocket import segprompt_pocket
 
@@ -115,27 +134,121 @@ def train(
         workers=workers,
         tensorboard=tensorboard,
     )
-    if recipe in SCENES:
+    _save_tokenizer(recipe, Path(init), out)
+    typer.echo(f"model saved in {out}; use it with --model {out}")
+
+
+def _save_tokenizer(recipe: str, init: Path, out: Path) -> None:
+    """Put the words beside the model."""
+    if recipe in ("clip-scenes", "ovsnet-scenes"):
         from anymask.nn.clip_convnext import ClipConvNextConfig
         from anymask.training.recipes.clip_scenes import scenes_tokenizer
 
         scenes_tokenizer(ClipConvNextConfig.small()).save_pretrained(out)
+    elif recipe in ("beit3-scenes", "openworldsam-scenes"):
+        from anymask.training.scene_phrases import phrase_tokenizer
+
+        phrase_tokenizer().save_pretrained(out)
+    elif recipe in PHRASES:
+        from anymask.methods.openworldsam.tokens import load_words
+
+        load_words(init).save_pretrained(out)
     elif recipe == "ovsnet":
         from transformers import AutoTokenizer
 
-        AutoTokenizer.from_pretrained(Path(init).parent).save_pretrained(out)
-    typer.echo(f"model saved in {out}; use it with --model {out}")
+        AutoTokenizer.from_pretrained(init.parent).save_pretrained(out)
+
+
+def _phrases(
+    recipe: str,
+    data: Path,
+    images: Path | None,
+    init: Path,
+    schedule: str,
+    negatives: int,
+    without: Path | None,
+    options: dict[str, Any],
+) -> Recipe:
+    """A recipe of OpenWorldSAM on real data."""
+    from anymask.data.dense import cityscapes
+    from anymask.data.phrases import read_refcoco
+    from anymask.methods.openworldsam import OpenWorldSAMConfig, OpenWorldSAMModel
+    from anymask.methods.openworldsam.collate import Collate
+    from anymask.methods.openworldsam.parts import start_from_parts
+    from anymask.methods.openworldsam.tokens import load_words
+    from anymask.training.recipes import openworldsam as recipes
+
+    if (init / "config.json").is_file():
+        config = OpenWorldSAMConfig.from_pretrained(init)
+
+        def model() -> OpenWorldSAMModel:
+            return OpenWorldSAMModel.from_pretrained(init)  # type: ignore[no-any-return]
+
+    elif init.is_dir():
+        changes: dict[str, Any] = {"presence_weight": 1.0, "presence_threshold": 0.5}
+        made = start_from_parts(init, **(changes if negatives else {}))
+        config = made.config
+
+        def model() -> OpenWorldSAMModel:
+            return made
+
+    else:
+        raise InputError(
+            f"{recipe} needs --init FOLDER with SAM 2's and BEiT-3's files, or of a trained model"
+        )
+    collate = Collate(config, load_words(init))
+    if recipe == "openworldsam-refcocog":
+        sentences = read_refcoco(data, "train", "umd", images, "all")
+        return recipes.openworldsam_refcocog(
+            sentences,
+            model,
+            collate,
+            schedule=schedule,  # type: ignore[arg-type]
+            **options,
+        )
+    if recipe == "openworldsam-cityscapes":
+        return recipes.openworldsam_dense(cityscapes(data, "train"), model, collate, **options)
+    left_out = set() if without is None else set(read_refcoco(without, "val", "umd").files)
+    return recipes.openworldsam_coco(
+        data,
+        images or data.parent,
+        model,
+        collate,
+        schedule=schedule,  # type: ignore[arg-type]
+        without=left_out,
+        negatives=negatives,
+        **options,
+    )
 
 
 def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     """A recipe on drawn scenes."""
     chosen = {name: value for name, value in given.items() if value is not None}
+    folder = Path(init)
     if recipe == "clip-scenes":
         from anymask.training.recipes.clip_scenes import clip_scenes
 
         return clip_scenes(**chosen)
+    if recipe == "sam2-scenes":
+        from anymask.training.recipes.sam2_scenes import sam2_scenes
+
+        return sam2_scenes(**chosen)
+    if recipe == "beit3-scenes":
+        from anymask.training.recipes.beit3_scenes import beit3_scenes
+
+        return beit3_scenes(**chosen)
+    if recipe == "openworldsam-scenes":
+        from anymask.training.recipes.openworldsam_scenes import openworldsam_scenes
+
+        parts = folder / "sam2", folder / "beit3"
+        if not all((part / "config.json").is_file() for part in parts):
+            raise InputError(
+                "openworldsam-scenes needs --init FOLDER with sam2/ (a trained sam2-scenes) and "
+                "beit3/ (a trained beit3-scenes)"
+            )
+        return openworldsam_scenes(*parts, **chosen)
     from anymask.training.recipes.ovsnet_scenes import ovsnet_scenes
 
-    if not (Path(init) / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         raise InputError("ovsnet-scenes needs --init FOLDER of a trained clip-scenes")
-    return ovsnet_scenes(Path(init), **chosen)
+    return ovsnet_scenes(folder, **chosen)

@@ -32,6 +32,7 @@ class PhraseTruth:
         text: the words.
         masks: everything it means; may be empty.
         kind: how it describes ("category", "relation", ...), or "".
+        thing: number of the object that its sentences share; 0 = none is known.
     """
 
     id: int
@@ -39,6 +40,7 @@ class PhraseTruth:
     text: str
     masks: tuple[RLE, ...]
     kind: str = ""
+    thing: int = 0
 
     def union(self, size: tuple[int, int]) -> RLE:
         """Everything it means in one mask (H, W)."""
@@ -157,7 +159,8 @@ def _of_xdecoder(
         for sentence in said:
             text = str(sentence.get("raw") or sentence.get("sent") or "").lower()
             number = int(sentence.get("sent_id", len(phrases)))
-            phrases.append(PhraseTruth(number, int(row["image_id"]), text, (mask,)))
+            thing = int(row.get("id", 0))
+            phrases.append(PhraseTruth(number, int(row["image_id"]), text, (mask,), "", thing))
     return PhraseData(path.stem, sizes, files, tuple(phrases), f"{sentences} sentences")
 
 
@@ -208,7 +211,11 @@ def read_refcoco(
         said = ref["sentences"][:1] if sentences == "first" else ref["sentences"]
         phrases += [
             PhraseTruth(
-                int(s["sent_id"]), int(ref["image_id"]), s["raw"].lower(), (masks[ref["ann_id"]],)
+                int(s["sent_id"]),
+                int(ref["image_id"]),
+                s["raw"].lower(),
+                (masks[ref["ann_id"]],),
+                thing=int(ref["ann_id"]),
             )
             for s in said
         ]

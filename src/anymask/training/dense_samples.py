@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,13 +36,22 @@ class PanopticSource:
         annotations: JSON file; its PNGs lie in a folder of the same name beside it.
         images: folder of the pictures.
         rows: category id -> label.
+        without: ids of pictures to leave out.
     """
 
-    def __init__(self, annotations: Path, images: Path, rows: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        rows: Mapping[int, int],
+        without: Container[int] = (),
+    ) -> None:
         try:
             content = json.loads(annotations.read_text(encoding="utf-8"))
             self.records = [
-                {"segments_info": r["segments_info"], **r} for r in content["annotations"]
+                {"segments_info": r["segments_info"], **r}
+                for r in content["annotations"]
+                if r["image_id"] not in without
             ]
             self.files = {r["id"]: r["file_name"] for r in content["images"]}
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -83,12 +83,15 @@ class OpenWorldSAMModel(PreTrainedModel):  # type: ignore[misc]
             config.no_object_weight,
             config.presence_weight,
         )
-        self.sam2.requires_grad_(False)
-        self.reader.requires_grad_(config.train_reader)
+        self._freeze()
         self.post_init()
 
     def _init_weights(self, module: Any) -> None:
         """PyTorch's own initial weights stay, as in the released code."""
+
+    def _freeze(self) -> None:
+        self.sam2.requires_grad_(False)
+        self.reader.requires_grad_(self.config.train_reader)
 
     @property
     def sam(self) -> Sam2:
@@ -98,6 +101,7 @@ class OpenWorldSAMModel(PreTrainedModel):  # type: ignore[misc]
     def train(self, mode: bool = True) -> OpenWorldSAMModel:
         """Switch training on or off; what is frozen stays in evaluation."""
         super().train(mode)
+        self._freeze()  # loading a saved model makes every parameter trainable again
         self.sam2.eval()
         if not self.config.train_reader:
             self.reader.eval()

@@ -99,13 +99,16 @@ class OVSNetModel(PreTrainedModel):
         )
         self.criterion = OVSNetLoss(config)
         self.training_words: Words | None = None
-        self.clip.requires_grad_(False)
-        self.clip.trunk.requires_grad_(config.train_clip_trunk)
         # The frozen copy that tuning must not leave; see `start_tuning`.
         self.teacher = copy.deepcopy(self.clip.trunk) if config.train_clip_trunk else None
+        self._freeze()
+        self.post_init()
+
+    def _freeze(self) -> None:
+        self.clip.requires_grad_(False)
+        self.clip.trunk.requires_grad_(self.config.train_clip_trunk)
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
-        self.post_init()
 
     def start_tuning(self) -> None:
         """Make the teacher a copy of the trunk as it is now: once, before tuning begins."""
@@ -119,6 +122,7 @@ class OVSNetModel(PreTrainedModel):
     def train(self, mode: bool = True) -> OVSNetModel:
         """Switch training on or off; CLIP stays in evaluation (its drop path must never act)."""
         super().train(mode)
+        self._freeze()  # loading a saved model makes every parameter trainable again
         self.clip.eval()
         if self.teacher is not None:
             self.teacher.eval()

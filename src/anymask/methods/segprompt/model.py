@@ -75,7 +75,7 @@ class SegPromptModel(PreTrainedModel):
         super().train(mode)
         if self.config.frozen_norm:
             for norm in self._frozen():
-                norm.eval()
+                norm.eval().requires_grad_(False)  # loading makes everything trainable again
         return self
 
     def _frozen(self) -> list[nn.Module]:
