@@ -134,7 +134,7 @@ def work(plan: dict[str, Any]) -> None:
 
     def encode() -> Any:
         if ours:
-            matcher._seen.clear()
+            matcher._seen.forget()
             return matcher.encode(image)
         return stock_encode(model, pixel, module, pixels)
 

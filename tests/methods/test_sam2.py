@@ -180,6 +180,17 @@ def test_refining_and_specks(sam: Any) -> None:
     assert AutomaticMasks(sam, pred_iou_thresh=1.5, crop_n_layers=1).generate(picture) == []
 
 
+def test_half_precision_answers_too() -> None:
+    half = tiny.sam2()
+    half.model.to(torch.bfloat16)
+    picture = tiny.picture(4, 66, 90)
+    options = {"points_per_side": 4, "pred_iou_thresh": 0.2, "stability_score_thresh": 0.0}
+    assert AutomaticMasks(half, use_m2m=True, **options).generate(picture)
+    prompter = Sam2Prompter(half)
+    first = prompter(picture, boxes=[[5, 5, 40, 40]])
+    assert len(prompter(picture, points=[[[9, 9]]], masks=first)) == 1
+
+
 def test_discover_takes_a_saved_sam2(sam: Any, tmp_path: Path) -> None:
     sam.model.save_pretrained(tmp_path)
     found = anymask.discover(tiny.picture(), model=tmp_path, max_segments=5)

@@ -36,3 +36,7 @@ class Remembered(Generic[T]):
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)
         return self._seen[key]
+
+    def forget(self) -> None:
+        """Look again next time."""
+        self._seen.clear()

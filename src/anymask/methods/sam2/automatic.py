@@ -276,15 +276,15 @@ class Sam2Clicker:
         each = found.logits.shape[1]
         return Clicked(
             found.rows.repeat_interleave(each),
-            found.logits.flatten(0, 1),
-            found.iou.flatten(),
+            found.logits.flatten(0, 1).float(),
+            found.iou.flatten().float(),
         )
 
     @torch.inference_mode()
     def refine(self, points: NDArray[np.float64], logits: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Clicker`."""
         found = self.sam.ask(self._features, self._tokens(points), logits[:, None])
-        return found.logits[:, 0], found.iou[:, 0]
+        return found.logits[:, 0].float(), found.iou[:, 0].float()
 
     def _tokens(self, points: NDArray[np.float64]) -> Tensor:
         places = torch.from_numpy(points * self._scale).float()[:, None].to(self.sam.device)
