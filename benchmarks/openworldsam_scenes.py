@@ -18,14 +18,9 @@ import numpy as np
 import torch
 
 from anymask.checkpoints import DEFAULT_FINDER, load_finder
-from anymask.data.scenes import make_scene
-from anymask.data.scenes.language import phrases_of
 from anymask.image import Image
-from anymask.metrics.concept import ConceptMeter
-from anymask.metrics.referring import ReferringMeter
-from anymask.ops.rle import area, encode, intersect, iou, merge
-
-SEED = 77_000
+from anymask.ops.rle import encode, iou
+from anymask.training.studies._scenes import held_out, phrase_metrics
 
 
 def clicks(prompter: Any, scenes: int, size: int) -> dict[str, float]:
@@ -33,8 +28,7 @@ def clicks(prompter: Any, scenes: int, size: int) -> dict[str, float]:
     mask after a second click where it was wrong."""
     found: dict[str, list[float]] = defaultdict(list)
     rng = np.random.default_rng(0)
-    for index in range(scenes):
-        scene = make_scene(SEED, index, size, "val")
+    for scene in held_out(scenes, size):
         image = Image(np.ascontiguousarray(scene.image))
         for k, thing in enumerate(scene.objects):
             mask = scene.mask(k)
@@ -59,39 +53,6 @@ def clicks(prompter: Any, scenes: int, size: int) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def phrases(finder: Any, scenes: int, size: int, two_stage: bool) -> dict[str, dict[str, float]]:
-    """Metrics by kind of phrase and by group."""
-    concept: dict[str, ConceptMeter] = defaultdict(ConceptMeter)
-    referring: dict[str, ReferringMeter] = defaultdict(ReferringMeter)
-    for index in range(scenes):
-        scene = make_scene(SEED, index, size, "val")
-        asked = phrases_of(scene, 8)
-        if not asked:
-            continue
-        image = Image(np.ascontiguousarray(scene.image))
-        found = finder(image, [p.text for p in asked], two_stage=two_stage)
-        for phrase in asked:
-            mine = [
-                r for r, label in zip(found.rles, found.labels, strict=True) if label == phrase.text
-            ]
-            true = [encode(scene.mask(k)) for k in phrase.objects]
-            table = (
-                np.asarray(iou(mine, true)) if mine and true else np.zeros((len(mine), len(true)))
-            )
-            groups = {scene.objects[k].thing.group for k in phrase.objects}
-            names = {"all", phrase.kind, *([f"means {groups.pop()}"] if len(groups) == 1 else [])}
-            both = (merge(mine) if mine else None, merge(true) if true else None)
-            said, meant = both
-            shared = int(area([intersect([said, meant])])[0]) if said and meant else 0
-            total = sum(int(area([x])[0]) for x in both if x) - shared
-            for name in names:
-                concept[name].add(table)
-                referring[name].add_counts(shared, total)
-    return {
-        name: {**concept[name].summary(), **referring[name].summary()} for name in sorted(concept)
-    }
-
-
 @torch.inference_mode()
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -108,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     columns = ("cgF1", "pmF1", "F1@50", "presence_MCC", "presence_accuracy", "cIoU", "gIoU")
     print(f"{'':16}" + "".join(f"{c:>18}" for c in (*columns, "phrases")))
-    table = phrases(finder, chosen.scenes, chosen.size, chosen.two_stage)
+    table = phrase_metrics(finder, chosen.scenes, chosen.size, chosen.two_stage)
     for name, row in table.items():
         cells = "".join(f"{100 * row[c]:18.1f}" for c in columns)
         print(f"{name:16}{cells}{row['phrases']:18.0f}")

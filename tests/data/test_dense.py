@@ -21,6 +21,8 @@ from anymask.data.dense import (
     label_folder,
     pascal_context,
     read_dense,
+    scannet,
+    sun_rgbd,
     voc,
 )
 from anymask.errors import DataError
@@ -180,3 +182,38 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         read_dense("ade20k-150", tmp_path)
     with pytest.raises(DataError, match="59 or 459"):
         pascal_context(tmp_path, 60)
+
+
+def test_sun_rgbd(tmp_path: Path) -> None:
+    for kind, end in (("image", ".jpg"), ("label37", ".png")):
+        (tmp_path / kind / "test").mkdir(parents=True)
+        for k in range(2):
+            values = np.array([[0, 1 + k], [37, 2]], np.uint8)
+            PIL.Image.fromarray(values).save(tmp_path / kind / "test" / f"{kind}-{k}{end}")
+    data = sun_rgbd(tmp_path)
+    assert len(data.vocabulary) == 37
+    assert data.vocabulary.names[36] == "bag"
+    assert data.labels(data.pictures[1]).tolist() == [[-1, 1], [36, 1]]
+    assert "5050" in data.differences()[0]
+    (tmp_path / "label37" / "test" / "label37-1.png").unlink()
+    with pytest.raises(DataError, match="2 pictures"):
+        sun_rgbd(tmp_path)
+
+
+def test_scannet(tmp_path: Path) -> None:
+    frames = tmp_path / "scannet_frames_25k" / "scene0011_00"
+    for kind, values in (("label20", [[0, 19], [255, 4]]), ("label", [[0, 40], [1, 5]])):
+        (frames / kind).mkdir(parents=True)
+        PIL.Image.fromarray(np.array(values, np.uint8)).save(frames / kind / "000000.png")
+    line = "scene0011_00/color/000000.jpg,scene0011_00/label20/000000.png"
+    (tmp_path / "val.txt").write_text(line + "\n")
+    few, many = scannet(tmp_path), scannet(tmp_path, 40)
+    assert few.labels(few.pictures[0]).tolist() == [[0, 19], [-1, 4]]
+    assert many.labels(many.pictures[0]).tolist() == [[-1, 39], [0, 4]]
+    assert few.pictures[0].image == frames / "color" / "000000.jpg"
+    assert "5436" in few.differences()[0]
+    (tmp_path / "val.txt").write_text("a.jpg b.png")
+    with pytest.raises(DataError, match="PICTURE,LABELS"):
+        scannet(tmp_path)
+    with pytest.raises(DataError, match="20 or 40"):
+        scannet(tmp_path, 21)

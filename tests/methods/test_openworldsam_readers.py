@@ -74,6 +74,7 @@ def kosmos2() -> Kosmos2Config:
 READERS = {
     "beit3": (tiny.beit3_config, {}),
     "beit3 text only": (tiny.beit3_config, {"use_picture": False}),
+    "beit3 late concat": (tiny.beit3_config, {"fusion": "concat"}),
     "clip": (clip, {}),
     "clip late concat": (clip, {"fusion": "concat"}),
     "clip cross attention": (clip, {"fusion": "cross_attention"}),

@@ -389,6 +389,79 @@ def camvid_11(root: Path, split: str = "test") -> DenseDataset:
     )
 
 
+# NYU's forty classes; SUN RGB-D has the first 37. One is misspelt in the data sets.
+NYU_40: Final = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror",
+    "floor mat", "clothes", "ceiling", "books", "refridgerator", "television", "paper", "towel",
+    "shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp",
+    "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop",
+)  # fmt: skip
+SCANNET_20: Final = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "desk", "curtain", "refrigerator", "shower curtain", "toilet", "sink",
+    "bathtub", "otherfurniture",
+)  # fmt: skip
+
+
+def sun_rgbd(root: Path, split: str = "test") -> DenseDataset:
+    """SUN RGB-D's 37 classes: 8 bit, 0 = anything else (ignored), 1..37.
+
+    ``image/SPLIT`` and ``label37/SPLIT`` hold the same number of files, in the same order.
+    """
+    title = f"SUN RGB-D {split}"
+    images = sorted((root / "image" / split).glob("*.jpg"))
+    labels = sorted((root / "label37" / split).glob("*.png"))
+    if not images or len(images) != len(labels):
+        raise DataError(
+            f"{title}: {len(images)} pictures in {root}/image/{split} and {len(labels)} label "
+            f"pictures in {root}/label37/{split}; both hold one of every picture"
+        )
+    found = [DensePicture(a.stem, a, b) for a, b in zip(images, labels, strict=True)]
+    return DenseDataset(
+        title,
+        _vocabulary(NYU_40[:37], "sun-rgbd-37"),
+        found,
+        by_value({value: value - 1 for value in range(1, 38)}, ignore=[0]),
+        {"test": 5050, "train": 5285}.get(split),
+        "SUN RGB-D: see its authors' page",
+    )
+
+
+def scannet(root: Path, classes: int = 20, split: str = "val") -> DenseDataset:
+    """ScanNet's frames_25k with 20 classes (8 bit, 0..19, 255 ignored) or NYU's 40 (0 ignored).
+
+    ``SPLIT.txt`` has a line ``PICTURE,LABELS`` for each frame, with paths below
+    ``scannet_frames_25k``; the label pictures of 40 classes lie in ``label`` instead of
+    ``label20``.
+    """
+    if classes not in (20, 40):
+        raise DataError(f"ScanNet has 20 or 40 classes, not {classes}.")
+    frames = root / "scannet_frames_25k"
+    found = []
+    for line in _lines(root / f"{split}.txt"):
+        if not line.strip():
+            continue
+        picture, comma, labels = line.partition(",")
+        if not comma:
+            raise DataError(f"{root}/{split}.txt: {line!r} is no PICTURE,LABELS")
+        where = labels.strip().replace("label20", "label") if classes == 40 else labels.strip()
+        found.append(
+            DensePicture(
+                Path(picture).with_suffix("").as_posix(), frames / picture.strip(), frames / where
+            )
+        )
+    names, shift, ignore = (SCANNET_20, 0, [255]) if classes == 20 else (NYU_40, 1, [0])
+    return DenseDataset(
+        f"ScanNet-{classes} {split}",
+        _vocabulary(names, f"scannet-{classes}"),
+        found,
+        by_value({k + shift: k for k in range(classes)}, ignore=ignore),
+        {"val": 5436}.get(split),
+        "ScanNet terms of use: non-commercial research",
+    )
+
+
 def label_folder(
     images: Path, labels: Path, vocabulary: Vocabulary, ignore: Sequence[int] = (255, 65535)
 ) -> DenseDataset:
@@ -435,6 +508,9 @@ READERS: Final[dict[str, Callable[..., DenseDataset]]] = {
     "imagenet-s": imagenet_s,
     "camvid-32": camvid_32,
     "camvid-11": camvid_11,
+    "sun-rgbd-37": sun_rgbd,
+    "scannet-20": scannet,
+    "scannet-40": lambda root, **how: scannet(root, 40, **how),
 }
 """What the command line calls each reader."""
 

@@ -109,12 +109,14 @@ class Beit3Reader(Reader):
     Args:
         config: of the encoder.
         use_picture: False = text only (Table 4); token 0 is then ``<s>``.
+        late: read picture and phrase apart and put the two vectors one behind the other (Table 4).
     """
 
-    def __init__(self, config: Beit3Config, use_picture: bool = True) -> None:
+    def __init__(self, config: Beit3Config, use_picture: bool = True, late: bool = False) -> None:
         super().__init__()
         self.model = Beit3Model(config)
-        self.width = config.hidden_size
+        self.late = late and use_picture
+        self.width = config.hidden_size * (2 if self.late else 1)
         self.picture_size = config.image_size if use_picture else 0
         self.context = config.max_position_embeddings - POSITION_START
 
@@ -122,8 +124,12 @@ class Beit3Reader(Reader):
         self, pixel_values: Tensor | None, words: Words, picture: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """See :class:`Reader`."""
-        seen = None if pixel_values is None or not self.picture_size else pixel_values[picture]
-        output = self.model(seen, words["input_ids"], words.get("attention_mask"))
+        ids, keep = words["input_ids"], words.get("attention_mask")
+        if self.late:
+            said, seen = self.model(None, ids, keep), self.model(pixel_values)
+            return torch.cat([said.pooler_output, seen.pooler_output[picture]], 1), None
+        shown = None if pixel_values is None or not self.picture_size else pixel_values[picture]
+        output = self.model(shown, ids, keep)
         assert output.pooler_output is not None
         return output.pooler_output, None
 
@@ -319,7 +325,7 @@ def make_reader(config: OpenWorldSAMConfig) -> Reader:
         case "kosmos2":
             return Kosmos2Reader(inner)
         case _:
-            return Beit3Reader(inner, config.use_picture)
+            return Beit3Reader(inner, config.use_picture, fusion == "concat")
 
 
 def _pooled(found: Any) -> Tensor:

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from anymask.data.scenes import Scene, make_scene
 from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.files import THING_IDS, scene_vocabulary
+from anymask.data.scenes.language import phrases_of
 from anymask.data.scenes.palette import STUFF
+from anymask.methods.openworldsam.inference import PhraseFinder
 from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.segprompt.inference import SegPromptDiscoverer
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.metrics.concept import ConceptMeter
+from anymask.metrics.referring import ReferringMeter
 from anymask.metrics.segmentation import Regions, class_wise_recall
 from anymask.metrics.semantic import ConfusionMatrix
+from anymask.ops.rle import area, encode, intersect, iou, merge
 from anymask.vocabulary import GROUPS, Category, Vocabulary
 
 HELD_OUT_SEED = 987_654
@@ -76,6 +81,46 @@ def miou_by_group(matcher: OVSNetMatcher, count: int = 100, size: int = 256) -> 
     for scene in held_out(count, size):
         table.add(dense_truth(scene), matcher.label_map(scene.as_image(), DENSE_WORDS))
     return table.summary(groups=DENSE_GROUPS)
+
+
+def phrase_metrics(
+    finder: PhraseFinder, count: int, size: int = 256, two_stage: bool = False, each: int = 8
+) -> dict[str, dict[str, float]]:
+    """Answers to phrases about held-out scenes, cgF1 and referring metrics, of all phrases, by kind
+    of phrase, and by the group of what is meant (``means known``, ...).
+
+    Args:
+        finder: is asked.
+        count, size: of the scenes.
+        two_stage: see the finder.
+        each: phrases a scene.
+    """
+    concept: dict[str, ConceptMeter] = {}
+    referring: dict[str, ReferringMeter] = {}
+    for scene in held_out(count, size):
+        asked = phrases_of(scene, each)
+        if not asked:
+            continue
+        found = finder(scene.as_image(), [p.text for p in asked], two_stage=two_stage)
+        for phrase in asked:
+            labelled = zip(found.rles, found.labels, strict=True)
+            mine = [rle for rle, label in labelled if label == phrase.text]
+            true = [encode(scene.mask(k)) for k in phrase.objects]
+            table = np.zeros((len(mine), len(true)))
+            shared = 0
+            if table.size:
+                table = np.asarray(iou(mine, true))
+                shared = int(area([intersect([merge(mine), merge(true)])])[0])
+            total = sum(int(area([merge(x)])[0]) for x in (mine, true) if x) - shared
+            groups = {scene.objects[k].thing.group for k in phrase.objects}
+            names = ["all", f"kind {phrase.kind}"]
+            names += [f"means {next(iter(groups))}"] if len(groups) == 1 else []
+            for name in names:
+                concept.setdefault(name, ConceptMeter()).add(table)
+                referring.setdefault(name, ReferringMeter()).add_counts(shared, total)
+    return {
+        name: {**concept[name].summary(), **referring[name].summary()} for name in sorted(concept)
+    }
 
 
 DENSE_WORDS = Vocabulary(
