@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -225,3 +226,31 @@ def test_xdecoders_file(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DataError, match="no phrases"):
         read_phrases(path)
+
+
+def test_class_names_of_a_picture_are_asked(tmp_path: Path) -> None:
+    from anymask.benchmarks.dense_protocols import asked_of, measure_semantic
+    from anymask.data.dense import label_folder
+    from anymask.segments import Segments
+    from anymask.vocabulary import Category, Vocabulary
+
+    names = ("bag", "sky", "bag", "tree")
+    words = Vocabulary(tuple(Category(n, k) for k, n in enumerate(names)), title="t")
+    labels = np.array([[1, 1], [2, 255]], np.uint8)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.fromarray(labels).save(tmp_path / folder / "a.png")
+    data = label_folder(tmp_path / "images", tmp_path / "labels", words)
+    asked: list[list[str]] = []
+
+    def find(image: object, phrases: list[str]) -> Segments:
+        asked.append(phrases)
+        masks = [labels == {"sky": 1, "bag": 2, "tree": 3}[phrase] for phrase in phrases]
+        return Segments.from_masks(np.stack(masks), labels=phrases)
+
+    report = measure_semantic(data, asked_of(find, data), vocabulary_use="oracle")
+    assert asked == [["sky", "bag"]]
+    assert report["mIoU"] == 1
+    assert report.protocol["vocabulary"] == "oracle"
+    measure_semantic(data, asked_of(find, data, "full"), vocabulary_use="full")
+    assert asked[1] == ["bag", "sky", "tree"]

@@ -18,9 +18,12 @@ from anymask.data.coco import CocoDataset
 from anymask.data.dense import DenseDataset, panoptic_ids
 from anymask.data.formats.png import read_numbers
 from anymask.errors import DataError, InputError
+from anymask.image import read_image
 from anymask.metrics.panoptic import PanopticQuality, Segment
 from anymask.metrics.semantic import ConfusionMatrix
+from anymask.ops.rle import decode
 from anymask.report import Report
+from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary, normalise
 
 OTHERS_MODES = ("class", "scored", "ignore", "void")
@@ -97,6 +100,50 @@ def measure_semantic(
         },
         vocabulary={data.vocabulary.title: data.vocabulary.digest},
     )
+
+
+def asked_of(
+    find: Callable[[Any, list[str]], Segments], data: DenseDataset, use: str = "oracle"
+) -> Predict:
+    """Predictions of a model that answers phrases, asked for class names.
+
+    Args:
+        find: (picture, phrases) -> segments that do not overlap, labelled with the phrases.
+        data: the truth.
+        use: ``"oracle"``: of every picture the classes that are in its truth (OpenWorldSAM's
+            protocol); ``"full"``: all classes in every picture. Their numbers do not compare.
+
+    Raises:
+        InputError: an unknown ``use``.
+    """
+    if use not in ("oracle", "full"):
+        raise InputError(f"vocabulary use is {use!r}: use oracle or full")
+    names = data.vocabulary.names
+    first: dict[str, int] = {}
+    for k, name in enumerate(names):
+        first.setdefault(name, k)  # ADE20K-847 has names twice; the first stands for both
+
+    def predict(picture: Any) -> NDArray[np.int64]:
+        truth = data.labels(picture)
+        present = np.unique(truth[truth >= 0]).tolist() if use == "oracle" else range(len(names))
+        asked = list(dict.fromkeys(names[k] for k in present))
+        out = np.full(truth.shape, -1, np.int64)
+        if not asked:
+            return out
+        image = read_image(picture.image)
+        if image.size != truth.shape:
+            raise DataError(
+                f"{picture.image} has {image.size} pixels and its truth {truth.shape}: they belong "
+                "together only at one size"
+            )
+        segments = find(image, asked)
+        # Of classes that share a name, one that is in the picture is meant.
+        numbers = {names[k]: k for k in reversed(list(present))}
+        for rle, label in zip(segments.rles, segments.labels, strict=True):
+            out[decode(rle)] = numbers.get(str(label), first[str(label)])
+        return out
+
+    return predict
 
 
 def predictions_from(path: Path, vocabulary: Vocabulary) -> Predict:

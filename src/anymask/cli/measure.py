@@ -175,9 +175,15 @@ def _phrase_report(
 
 @app.command()
 def semantic(
-    predictions: Path = typer.Option(
-        ..., help="Folder of label pictures (values: the vocabulary's ids), or a COCO file with "
+    predictions: Path | None = typer.Option(
+        None, help="Folder of label pictures (values: the vocabulary's ids), or a COCO file with "
         "labelled segments.",
+    ),
+    model: str | None = typer.Option(
+        None, help="Or: a model that answers phrases, as for anymask find, asked for class names."
+    ),
+    vocabulary_use: str = typer.Option(
+        "oracle", help="With --model: oracle (classes of the picture) or full (all of them)."
     ),
     dataset: str | None = typer.Option(
         None, help="A known data set (ade20k-150, pc-459, ...) or openbench; with --root."
@@ -214,7 +220,12 @@ def semantic(
         raise InputError(
             "give --dataset NAME --root FOLDER, or --truth FOLDER --images FOLDER --vocabulary LIST"
         )
-    predict = predictions_from(predictions, data.vocabulary)
+    if (predictions is None) == (model is None):
+        raise InputError("give --predictions PATH or --model NAME")
+    if predictions is not None:
+        predict, name = predictions_from(predictions, data.vocabulary), predictions.name
+    else:
+        predict, name = _asked_semantic(str(model), data, vocabulary_use), f"{model}"
     known = None if training is None else Vocabulary.of(training)
     near = None
     if text_model is not None:
@@ -228,13 +239,25 @@ def semantic(
         report = measure_semantic(
             data,
             predict,
-            name=predictions.name,
+            name=name,
+            vocabulary_use="global" if model is None else vocabulary_use,
             training=known,
             similarity=near,
             others=others,
             progress=lambda done, total: advance(None),
         )
     _show(report, out)
+
+
+def _asked_semantic(model: str, data: Any, use: str) -> Any:
+    from anymask.benchmarks.dense_protocols import asked_of
+    from anymask.checkpoints import load_finder
+    from anymask.verbs import find
+
+    finder = load_finder(model)
+    return asked_of(
+        lambda image, phrases: find(image, phrases, task="semantic", model=finder), data, use
+    )
 
 
 @app.command()
@@ -374,6 +397,20 @@ def read_any(dataset: str, root: Path):  # type: ignore[no-untyped-def]
     from anymask.data.dense import read_dense
 
     return read_built(root) if dataset == "openbench" else read_dense(dataset, root)
+
+
+@app.command()
+def bars(
+    reports: list[Path] = typer.Argument(help="Reports as --out writes them; the first orders."),
+    out: Path = typer.Option(..., "--out", "-o", help="The picture (PNG)."),
+    most: int = typer.Option(60, min=2, help="Classes to draw: the best and the worst of more."),
+) -> None:
+    """A bar for every class of a report, or of several side by side."""
+    from anymask.benchmarks.class_bars import draw_class_bars
+    from anymask.report import Report
+
+    draw_class_bars([Report.from_json(path) for path in reports], out, most)
+    typer.echo(f"{out} drawn")
 
 
 @app.command()

@@ -1,0 +1,78 @@
+"""A picture of every class's number in a report, as bars (OpenWorldSAM, Fig. 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from anymask.data.formats.atomic import atomic_write
+from anymask.errors import InputError, MissingExtraError
+from anymask.report import Report
+
+COLORS = ("#4285f4", "#fba61c", "#e53999", "#34a853")
+ROW = 0.18  # inches of height a class
+
+
+def class_numbers(report: Report) -> dict[str, float]:
+    """Class name -> number, of the classes that have one.
+
+    Raises:
+        InputError: the report has no metric by class.
+    """
+    found = report.metrics.get("per_class")
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{report.title} has no metric by class: measure semantic, panoptic, coco, lvis or "
+            "lvis-ow"
+        )
+    return {
+        str(name): float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not math.isnan(value)
+    }
+
+
+def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> None:
+    """Draw the classes of one report, or the same classes of several side by side.
+
+    Args:
+        reports: the first one orders the classes.
+        path: of the picture; the suffix decides the format.
+        most: classes to draw; of more, the best and the worst half of so many.
+
+    Raises:
+        InputError: no report, or one without a metric by class.
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("Drawing numbers by class", "plots") from None
+    if not reports:
+        raise InputError("no report was given")
+    tables = [class_numbers(report) for report in reports]
+    names = sorted(tables[0], key=lambda name: -tables[0][name])
+    left_out = len(names) - most
+    if left_out > 0:
+        names = [*names[: most // 2], *names[-(most - most // 2) :]]
+    height = 1.2 + ROW * len(names) * max(1, 0.7 * len(reports))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axis = figure.subplots()
+    thick = 0.8 / len(reports)
+    for k, (report, table) in enumerate(zip(reports, tables, strict=True)):
+        rows = [row + (k - (len(reports) - 1) / 2) * thick for row in range(len(names))]
+        values = [table.get(name, 0.0) for name in names]
+        mean = sum(table.values()) / len(table) if table else float("nan")
+        label = f"{report.title}: mean {mean:.3f} ({len(table)} classes)"
+        axis.barh(rows, values, height=thick, color=COLORS[k % len(COLORS)], label=label)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.grid(axis="x", alpha=0.3)
+    if left_out > 0:
+        axis.axhline(most // 2 - 0.5, color="#888888", linewidth=0.8, linestyle="--")
+        axis.set_xlabel(f"{left_out} classes between the best and the worst are not drawn")
+    axis.legend(fontsize=7, loc="lower right")
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format=path.suffix[1:] or "png", dpi=120)

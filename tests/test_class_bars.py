@@ -1,0 +1,43 @@
+"""Bars of every class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+from anymask.benchmarks.class_bars import class_numbers, draw_class_bars
+from anymask.cli.app import app
+from anymask.errors import InputError
+from anymask.report import Report
+
+
+def report(title: str, count: int, shift: float = 0.0) -> Report:
+    values = {f"class {k}": min(1.0, k / count + shift) for k in range(count)}
+    return Report(title, {"mIoU": 0.5, "per_class": {**values, "never": float("nan")}})
+
+
+def test_a_picture_from_the_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        (tmp_path / f"{name}.json").write_text(report(name, 12, shift).to_json())
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    done = CliRunner().invoke(app, ["measure", "bars", *files, "--out", str(tmp_path / "p.png")])
+    assert done.exit_code == 0, done.output
+    with PIL.Image.open(tmp_path / "p.png") as picture:
+        assert picture.width > 400
+
+
+def test_many_classes_are_cut(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw_class_bars([report("many", 200)], tmp_path / "p.png", most=20)
+    with PIL.Image.open(tmp_path / "p.png") as picture:
+        assert picture.height < 1000
+
+
+def test_only_reports_with_classes() -> None:
+    assert "never" not in class_numbers(report("x", 3))
+    with pytest.raises(InputError, match="no metric by class"):
+        class_numbers(Report("x", {"AP": 0.1}))
