@@ -10,11 +10,6 @@ from safetensors import safe_open
 # What a folder must hold (a key of a tensor file or of a JSON file, or a file name): its kind and
 # the part of the project that builds the system.
 KINDS: tuple[tuple[set[str], str, int], ...] = (
-    ({"state_sam2.safetensors", "positional_tokens"}, "openworldsam_adapter", 5),
-    ({"multimodal.encoder_out", "beit3.encoder"}, "openworldsam_beit3", 5),
-    ({"image0.beit3_every2", "image0.sam2_every16"}, "openworldsam_preprocess", 5),
-    ({"criterion0.pred_masks", "criterion"}, "openworldsam_train", 5),
-    ({"point_grids", "layer0.crop0"}, "sam2_automatic_mask_generator", 5),
     ({"case00.mask_region", "configs"}, "wowseg_cam", 6),
     ({"state_internvl.safetensors"}, "wowseg_forward", 6),
     ({"preprocess.json", "grid"}, "wowseg_mask2token", 6),

@@ -24,6 +24,7 @@ def models() -> None:
             typer.echo(f"  note     {row.note}")
     typer.echo(
         "\nAlso: a folder saved by anymask, a folder or hub id of a Hugging Face Mask2Former, or "
-        "an official Mask2Former or SegPrompt file (.pth, .pkl); for match, an FC-CLIP or MAFT+ "
-        "file with CLIP's tokenizer beside it."
+        "an official Mask2Former or SegPrompt file (.pth, .pkl), one of Meta's SAM 2 files (.pt); "
+        "for match, an FC-CLIP or MAFT+ file with CLIP's tokenizer beside it; for find, a SAM 2, "
+        "or an OpenWorldSAM with its tokenizer beside it."
     )
