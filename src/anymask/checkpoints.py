@@ -109,7 +109,7 @@ TABLE = (
     ),
     *(
         Checkpoint(
-            name=f"{release}-{size}",
+            name=f"{release}-hiera-{size}",
             verb="discover",
             method=f"SAM 2 ({release}, Hiera-{size}): automatic masks; clicks and boxes with find",
             source=f"hub:facebook/{release}-hiera-{size}",
