@@ -31,6 +31,9 @@ from golden_checks import (
     segprompt_decoder,
     segprompt_selection,
     segprompt_training_step,
+    wowseg_cam,
+    wowseg_mask2token,
+    wowseg_text,
 )
 
 CHECKS: tuple[ModuleType, ...] = (
@@ -49,6 +52,9 @@ CHECKS: tuple[ModuleType, ...] = (
     openworldsam_preprocess,
     openworldsam_train,
     sam2_automatic_mask_generator,
+    wowseg_cam,
+    wowseg_mask2token,
+    wowseg_text,
 )
 
 
