@@ -33,6 +33,7 @@ from golden_checks import (
     segprompt_training_step,
     wowseg_cam,
     wowseg_mask2token,
+    wowseg_metrics,
     wowseg_text,
 )
 
@@ -54,6 +55,7 @@ CHECKS: tuple[ModuleType, ...] = (
     sam2_automatic_mask_generator,
     wowseg_cam,
     wowseg_mask2token,
+    wowseg_metrics,
     wowseg_text,
 )
 

@@ -11,7 +11,6 @@ from safetensors import safe_open
 # the part of the project that builds the system.
 KINDS: tuple[tuple[set[str], str, int], ...] = (
     ({"state_internvl.safetensors"}, "wowseg_forward", 6),
-    ({"encoder", "data.json"}, "wowseg_metrics", 6),
     ({"input.segmentation_mask", "output.context_mask"}, "osm_maskqformer", 7),
     ({"datasets", "data.json"}, "osm_metrics", 7),
     ({"canvas", "image0.canvas"}, "osm_preprocess", 7),
