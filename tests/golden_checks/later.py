@@ -10,7 +10,6 @@ from safetensors import safe_open
 # What a folder must hold (a key of a tensor file or of a JSON file, or a file name): its kind and
 # the part of the project that builds the system.
 KINDS: tuple[tuple[set[str], str, int], ...] = (
-    ({"state_internvl.safetensors"}, "wowseg_forward", 6),
     ({"input.segmentation_mask", "output.context_mask"}, "osm_maskqformer", 7),
     ({"datasets", "data.json"}, "osm_metrics", 7),
     ({"canvas", "image0.canvas"}, "osm_preprocess", 7),
