@@ -236,6 +236,9 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     if recipe == "beit3-scenes":
         from anymask.training.recipes.beit3_scenes import beit3_scenes
 
+        if (folder / "config.json").is_file():  # words are learnt: go on with phrases
+            chosen = {"scenes": 16_000, "batch_size": 16, **chosen}
+            return beit3_scenes(init=folder, phrases=5, **chosen)
         return beit3_scenes(**chosen)
     if recipe == "openworldsam-scenes":
         from anymask.training.recipes.openworldsam_scenes import openworldsam_scenes

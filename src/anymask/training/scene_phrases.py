@@ -31,7 +31,7 @@ class ScenePhrases(Dataset[dict[str, Any]]):
         count: length of the run in scenes.
         size: side in pixels.
         seed: of the world.
-        phrases: a scene, at most; some mean nothing there.
+        phrases: a scene, at most; some mean nothing there. 0 = only ``word_cells``.
         split: ``"val"`` speaks of everything, ``"train"`` of known things only.
         grid: side of ``word_cells``; 0 = leave it out.
         stuff: also ask for stuff by name.
@@ -59,9 +59,9 @@ class ScenePhrases(Dataset[dict[str, Any]]):
         ground = scene.stuff()
         asked: list[tuple[str, str, NDArray[np.bool_]]] = [
             (p.text, p.kind, _stack([scene.mask(k) for k in p.objects], self.size))
-            for p in phrases_of(scene, self.phrases)
+            for p in (phrases_of(scene, self.phrases) if self.phrases else ())
         ]
-        if ground and self.stuff:
+        if ground and self.stuff and self.phrases:
             name = list(ground)[int(rng.integers(len(ground)))]
             words = WORDS[name]
             text = words[int(rng.integers(len(words)))] if rng.random() < 0.3 else name

@@ -84,6 +84,11 @@ class Beit3Grounding(Beit3Model):
             word_cells: (B, W, G) share of every patch that a word is true of.
             word_weights: (W,) how much a word counts.
         """
+        words = self._words(pixel_values, word_ids, word_mask, word_cells, word_weights)
+        if not len(picture):
+            # The heads of phrases still take part, so that every process has every gradient.
+            unused = sum(p.sum() for p in self.parameters() if p.requires_grad)
+            return GroundingOutput(loss=words + 0 * unused, loss_parts={"words": words.detach()})
         joint = super().forward(pixel_values[picture], input_ids, attention_mask)
         assert joint.last_hidden_state is not None
         assert joint.pooler_output is not None
@@ -99,7 +104,7 @@ class Beit3Grounding(Beit3Model):
             "patch": _mean_entropy(read, cells) / count,
             "presence": F.binary_cross_entropy_with_logits(presence, there, reduction="sum")
             / count,
-            "words": self._words(pixel_values, word_ids, word_mask, word_cells, word_weights),
+            "words": words,
         }
         return GroundingOutput(
             loss=torch.stack(list(parts.values())).sum(),
@@ -162,15 +167,20 @@ class GroundingCollate:
         pictures = F.interpolate(pictures, (side, side), mode="bicubic", align_corners=False)
         masks = torch.cat([s["masks"] for s in samples]).float()
         counts = torch.tensor([len(s["texts"]) for s in samples])
-        phrases = self._read([text for s in samples for text in s["texts"]])
+        texts = [text for s in samples for text in s["texts"]]
+        phrases = self._read(texts or ["nothing"])
         words = self._read(list(self.words))
         named = torch.stack([s["word_cells"] for s in samples])
         return {
             "pixel_values": (pictures - 0.5) / 0.5,
-            "input_ids": phrases["input_ids"],
-            "attention_mask": phrases["attention_mask"].bool(),
+            "input_ids": phrases["input_ids"][: len(texts)],
+            "attention_mask": phrases["attention_mask"].bool()[: len(texts)],
             "picture": torch.arange(len(samples)).repeat_interleave(counts),
-            "cells": F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1),
+            "cells": (
+                F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1)
+                if len(masks)
+                else masks.new_zeros(0, grid * grid)
+            ),
             "word_ids": words["input_ids"],
             "word_mask": words["attention_mask"].bool(),
             "word_cells": named,
