@@ -1,0 +1,140 @@
+"""A picture and its masks as WOW-Seg's tiles, crops and token selectors (specification 2.2 to 2.4,
+2.7). Everything is Pillow's bicubic, as in the released code; torchvision is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFilter
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anymask.errors import InputError
+from anymask.image import Image
+from anymask.methods.wowseg.mask2token import GRID, Box, Thin, crop_box, on_canvas, selector
+from anymask.ops.tile_grid import TILE, tile_grid
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BLUR = 10  # pixels: radius of the blur behind Blur2Token's foreground
+
+Encoding = Literal["mask2token", "fore2token", "blur2token"]
+Status = Literal["ok", "empty_mask", "no_token"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the model sees of a picture and M masks.
+
+    Attributes:
+        canvas: (width, height) of the tile canvas in pixels.
+        tiles: (T, 3, S, S), the thumbnail last when there is more than one tile.
+        crops: (K, 3, S, S) of the masks that have any token.
+        selectors: (K, g, g) bool.
+        boxes: K windows on the canvas.
+        rows: which of the M masks the K crops belong to.
+        status: of all M masks.
+    """
+
+    canvas: tuple[int, int]
+    tiles: Tensor
+    crops: Tensor
+    selectors: Tensor
+    boxes: tuple[Box, ...]
+    rows: tuple[int, ...]
+    status: tuple[Status, ...]
+
+
+def prepare(
+    image: Image,
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    most_tiles: int = 12,
+    scale: float = 2.0,
+    side: int = TILE,
+    grid: int = GRID,
+    encoding: Encoding = "mask2token",
+    thin: Thin = "nearest_cell",
+) -> Prepared:
+    """Cut a picture up.
+
+    Args:
+        image: the picture.
+        masks: M masks (H, W) bool of its size.
+        most_tiles: 12 when answering, 4 in training.
+        scale: of the window around a mask.
+        side: S, of a tile in pixels.
+        grid: tokens a side of a crop.
+        encoding: ``"mask2token"``, or Table 6's ``"fore2token"`` (white behind the mask) and
+            ``"blur2token"`` (blurred behind it), which keep all tokens.
+        thin: what a mask keeps that no token's sample hits, see :func:`selector`.
+
+    Raises:
+        InputError: a mask of another size.
+    """
+    for number, mask in enumerate(masks):
+        if mask.shape != image.size:
+            raise InputError(f"mask {number} is {mask.shape}, the picture {image.size} pixels")
+    height, width = image.size
+    columns, rows = tile_grid(width, height, most_tiles, side)
+    whole = PIL.Image.fromarray(image.pixels)
+    size = (columns * side, rows * side)
+    canvas = whole.resize(size, PIL.Image.Resampling.BICUBIC)
+    tiles = [
+        canvas.crop((x * side, y * side, (x + 1) * side, (y + 1) * side))
+        for y in range(rows)
+        for x in range(columns)
+    ]
+    if len(tiles) > 1:
+        tiles.append(whole.resize((side, side), PIL.Image.Resampling.BICUBIC))
+    crops, selectors, boxes, kept = [], [], [], []
+    status: list[Status] = []
+    for number, mask in enumerate(masks):
+        laid = on_canvas(mask, size)
+        box = crop_box(laid, scale)
+        if box is None:
+            status.append("empty_mask")
+            continue
+        chosen = selector(laid, box, grid, thin)
+        if encoding != "mask2token":
+            chosen = np.ones_like(chosen)
+        elif not chosen.any():
+            status.append("no_token")
+            continue
+        part = _shown(canvas.crop(box), laid[box[1] : box[3], box[0] : box[2]], encoding)
+        crops.append(_normalised(part.resize((side, side), PIL.Image.Resampling.BICUBIC)))
+        selectors.append(torch.from_numpy(chosen))
+        boxes.append(box)
+        kept.append(number)
+        status.append("ok")
+    return Prepared(
+        size,
+        torch.stack([_normalised(tile) for tile in tiles]),
+        torch.stack(crops) if crops else torch.zeros(0, 3, side, side),
+        torch.stack(selectors) if selectors else torch.zeros(0, grid, grid, dtype=torch.bool),
+        tuple(boxes),
+        tuple(kept),
+        tuple(status),
+    )
+
+
+def _shown(part: PIL.Image.Image, mask: NDArray[np.bool_], encoding: Encoding) -> PIL.Image.Image:
+    """The crop as it is, on white, or on its own blur."""
+    if encoding == "mask2token":
+        return part
+    behind = (
+        PIL.Image.new("RGB", part.size, (255, 255, 255))
+        if encoding == "fore2token"
+        else part.filter(PIL.ImageFilter.GaussianBlur(BLUR))
+    )
+    return PIL.Image.composite(part, behind, PIL.Image.fromarray(mask))
+
+
+def _normalised(picture: PIL.Image.Image) -> Tensor:
+    values = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    return (values - mean) / std
