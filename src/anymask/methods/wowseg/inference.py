@@ -241,7 +241,8 @@ class WOWSegNamer:
                 past_key_values=own,
                 use_cache=True,
                 logits_to_keep=1,
-            ).logits[:, -1].float()  # fmt: skip
+            ).logits[:, -1]  # fmt: skip
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             chances = logits.log_softmax(-1)
             if temperature > 0:
                 shares = (logits / temperature).softmax(-1)
