@@ -34,6 +34,7 @@ PUBLIC = [
     "find",
     "match",
     "measure",
+    "name",
     "read_image",
 ]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from anymask.image import Image, read_image
     from anymask.report import Report
     from anymask.segments import Segments
-    from anymask.verbs import discover, find, match
+    from anymask.verbs import discover, find, match, name
     from anymask.vocabulary import Vocabulary
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "find",
     "match",
     "measure",
+    "name",
     "read_image",
 ]
 
@@ -71,16 +72,17 @@ _MODULES = {
     "find": "verbs",
     "match": "verbs",
     "measure": "benchmarks.protocols",
+    "name": "verbs",
     "read_image": "image",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(key: str) -> Any:
     # A plain name from here on: the second use does not come by again.
-    if name not in __all__:
-        raise AttributeError(f"module 'anymask' has no attribute {name!r}")
-    module = importlib.import_module(f"anymask.{_MODULES.get(name, 'errors')}")
-    value = globals()[name] = getattr(module, name)
+    if key not in __all__:
+        raise AttributeError(f"module 'anymask' has no attribute {key!r}")
+    module = importlib.import_module(f"anymask.{_MODULES.get(key, 'errors')}")
+    value = globals()[key] = getattr(module, key)
     return value
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anymask.methods.ovsnet.inference import OVSNetMatcher
     from anymask.methods.sam2.prompting import Sam2Prompter
     from anymask.methods.segprompt.few_shot import SegPromptFinder
+    from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.nn.sam2 import Sam2
     from anymask.segments import Segments
 
@@ -354,6 +355,39 @@ def _hub_model_type(source: str | Path) -> str | None:
             "where there is a network, or give a folder"
         ) from error
     return _model_type(file.parent)
+
+
+@lru_cache(maxsize=1)
+def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
+    """A namer: it takes a picture and masks and calls each by a name.
+
+    Args:
+        name: a folder or hub id of an InternVL in Hugging Face's layout
+            (``OpenGVLab/InternVL3-1B-hf``), or a folder with WOW-Seg's or InternVL's published
+            ``.safetensors`` files; the tokenizer lies in the same place.
+        device: as for :func:`load_discoverer`.
+
+    Raises:
+        CheckpointError: nothing of that name is there, or it names nothing.
+    """
+    from anymask.methods.wowseg.convert import load_internvl
+    from anymask.methods.wowseg.inference import WOWSegNamer
+    from anymask.nn.text_tokens import load_tokenizer
+
+    source = _source(name, ("name",))
+    path = Path(source)
+    kind = _model_type(path) if path.exists() else _hub_model_type(source)
+    if kind == "internvl":
+        from transformers import InternVLForConditionalGeneration
+
+        model = _saved(InternVLForConditionalGeneration, source)
+    elif kind == "internvl_chat":
+        model = load_internvl(path)
+    else:
+        raise CheckpointError(
+            f"{name} names nothing: give the folder or hub id of an InternVL, such as WOW-Seg's"
+        )
+    return WOWSegNamer(model, load_tokenizer(source), device)
 
 
 def _names(verb: str) -> str:

@@ -15,6 +15,7 @@ from anymask.checkpoints import (
     load_discoverer,
     load_finder,
     load_matcher,
+    load_namer,
     recommended_min_score,
 )
 from anymask.errors import CheckpointError, InputError
@@ -201,6 +202,58 @@ def _prompts(finder: Any, examples: Sequence[tuple[Any, Any]] | None, bank: Any)
         made = finder.prompts(shown)
         asked = made if asked is None else asked.merge(made)
     return asked
+
+
+def name(
+    image: Any,
+    segments: Any,
+    *,
+    model: str | Path | Any,
+    vocabulary: Any = None,
+    longest: int = 24,
+    temperature: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+) -> Segments:
+    """Call every mask by a free name (WOW-Seg), all masks at once.
+
+    A mask's name never depends on the other masks.
+
+    Args:
+        image: anything :func:`anymask.read_image` takes.
+        segments: masks from anywhere: :class:`Segments`, or (N, H, W) or (H, W) bool.
+        model: folder or hub id of an InternVL, such as WOW-Seg's, or a
+            :class:`~anymask.methods.wowseg.inference.WOWSegNamer`.
+        vocabulary: names are replaced by the words of this list that mean the same most nearly (by
+            Sentence-BERT); a list, file, built-in name or :class:`Vocabulary`.
+        longest: tokens of a name.
+        temperature: 0 = the likeliest word each time; above, words are drawn.
+        seed: of the drawing.
+        device: as for :func:`discover`.
+
+    Returns:
+        The same segments with labels; a label's score is the probability of the whole name, or
+        with a vocabulary the cosine of name and word. A mask that nothing can be said of keeps the
+        label it had.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        SegmentsError: the masks do not fit the picture.
+        CheckpointError: the model cannot be loaded or names nothing.
+        MissingExtraError: a vocabulary is given and there is no sentence encoder.
+    """
+    from anymask.methods.wowseg.inference import WOWSegNamer
+    from anymask.methods.wowseg.vocabulary_mapping import to_vocabulary
+
+    namer = model if isinstance(model, WOWSegNamer) else load_namer(model, device)
+    found = namer(
+        read_image(image),
+        _as_segments(segments),
+        longest=longest,
+        temperature=temperature,
+        seed=seed,
+    )
+    return found if vocabulary is None else to_vocabulary(found, Vocabulary.of(vocabulary))
 
 
 def match(

@@ -14,6 +14,7 @@ from anymask.cli.find import find
 from anymask.cli.match import match
 from anymask.cli.measure import app as measure
 from anymask.cli.models import models
+from anymask.cli.name import name
 from anymask.cli.scenes import scenes
 from anymask.cli.study import study
 from anymask.cli.train import train
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (
     discover,
     find,
+    name,
     match,
     evaluate,
     compare,

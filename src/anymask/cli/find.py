@@ -68,8 +68,8 @@ def find(
     paths, phrases = told_apart(asked or [])
     if phrases_file is not None:
         phrases += read_phrases(phrases_file)
-    clicks = _numbers(point, 2, "--point") + _numbers(not_point, 2, "--not-point")
-    boxes = _numbers(box, 4, "--box")
+    clicks = numbers_of(point, 2, "--point") + numbers_of(not_point, 2, "--not-point")
+    boxes = numbers_of(box, 4, "--box")
     questions = [bool(phrases), bool(clicks or boxes), bool(like or bank)]
     if sum(questions) != 1:
         raise InputError(
@@ -95,7 +95,7 @@ def find(
         if phrases:
             options |= {"phrases": phrases, "task": task, "two_stage": two_stage}
         else:
-            options |= _pointed(clicks, len(point), boxes)
+            options |= pointed(clicks, len(point), boxes)
         settings |= options
     if not paths:
         return
@@ -138,7 +138,7 @@ def read_phrases(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _numbers(texts: Sequence[str], count: int, option: str) -> list[list[float]]:
+def numbers_of(texts: Sequence[str], count: int, option: str) -> list[list[float]]:
     found = []
     for text in texts:
         try:
@@ -152,7 +152,7 @@ def _numbers(texts: Sequence[str], count: int, option: str) -> list[list[float]]
     return found
 
 
-def _pointed(clicks: list[list[float]], inside: int, boxes: list[list[float]]) -> dict[str, Any]:
+def pointed(clicks: list[list[float]], inside: int, boxes: list[list[float]]) -> dict[str, Any]:
     """Clicks belong to one thing, every box is one; both together are one thing."""
     options: dict[str, Any] = {}
     if clicks:

@@ -1,0 +1,125 @@
+"""``anymask name``: free names for masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from anymask.cli.discover import identity
+from anymask.cli.find import numbers_of, pointed
+from anymask.cli.pictures import do_pictures
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+
+def name(
+    paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
+    model: str = typer.Option(
+        ..., help="Folder or hub id of an InternVL, such as WOW-Seg's (no model is bundled yet)."
+    ),
+    masks: Path | None = typer.Option(None, help="COCO-style file with the pictures' masks."),
+    point: list[str] = typer.Option([], help="X,Y in pixels inside of the thing to name."),
+    not_point: list[str] = typer.Option([], help="X,Y in pixels outside of the thing."),
+    box: list[str] = typer.Option([], help="X1,Y1,X2,Y2 in pixels; a thing each."),
+    auto: str | None = typer.Option(
+        None, help="A model of discover that finds the masks: segprompt-pocket, a SAM 2, ..."
+    ),
+    prompter: str = typer.Option(
+        "sam2.1-hiera-tiny", help="With --point or --box: the SAM 2 that draws the masks."
+    ),
+    vocabulary: str | None = typer.Option(
+        None, help="Replace names by the nearest words of this list (a file or a built-in name)."
+    ),
+    longest: int = typer.Option(24, min=1, help="Tokens of a name."),
+    max_segments: int = typer.Option(100, min=1, help="With --auto: at most so many a picture."),
+    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    format: str = typer.Option(
+        "coco,png,overlay",
+        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+) -> None:
+    """Call every mask by a free name, all masks of a picture at once."""
+    from anymask import folder
+    from anymask.checkpoints import load_namer
+    from anymask.verbs import name as name_in
+
+    clicks = numbers_of(point, 2, "--point") + numbers_of(not_point, 2, "--not-point")
+    boxes = numbers_of(box, 4, "--box")
+    sources = [masks is not None, bool(clicks or boxes), auto is not None]
+    if sum(sources) != 1:
+        raise InputError(
+            "say where the masks come from, in one way: --masks FILE, --point or --box, or "
+            "--auto MODEL"
+        )
+    formats = [part.strip() for part in format.split(",") if part.strip()]
+    folder.check_formats(formats)
+    tasks = folder.plan(paths, out)
+    regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
+    namer = load_namer(model, device)
+
+    def name_one(image: Image) -> Segments:
+        return name_in(image, regions(image), model=namer, vocabulary=vocabulary, longest=longest)
+
+    settings = {
+        "model": identity(model),
+        "masks": str(masks or auto or [clicks, boxes, prompter]),
+        "vocabulary": vocabulary,
+        "longest": longest,
+        "max_segments": max_segments,
+    }
+    do_pictures(name_one, tasks, out, formats, settings, overwrite, legend=True)
+
+
+def _regions(
+    masks: Path | None,
+    clicks: list[list[float]],
+    inside: int,
+    boxes: list[list[float]],
+    auto: str | None,
+    prompter: str,
+    max_segments: int,
+    device: str,
+) -> Callable[[Image], Segments]:
+    """picture -> the masks to name."""
+    if masks is not None:
+        from anymask.data.coco import CocoDataset
+        from anymask.errors import DataError
+
+        data = CocoDataset.read(masks)
+        by_file = {data.image_path(k).name: k for k in data.image_ids}
+
+        def of_file(image: Image) -> Segments:
+            key = by_file.get(image.path.name if image.path is not None else "")
+            if key is None:
+                raise DataError(f"{masks} has no picture of this name")
+            return data.annotations_of(key, crowd=False)
+
+        return of_file
+    if auto is not None:
+        from anymask.checkpoints import load_discoverer
+        from anymask.verbs import discover
+
+        found = load_discoverer(auto, device)
+
+        def discovered(image: Image) -> Segments:
+            return discover(image, model=found, max_segments=max_segments)
+
+        return discovered
+    from anymask.checkpoints import load_finder
+    from anymask.verbs import find
+
+    sam: Any = load_finder(prompter, device)
+    options = pointed(clicks, inside, boxes)
+
+    def asked(image: Image) -> Segments:
+        return find(image, model=sam, **options)
+
+    return asked
