@@ -400,6 +400,41 @@ def read_any(dataset: str, root: Path):  # type: ignore[no-untyped-def]
 
 
 @app.command()
+def naming(
+    predictions: Path = typer.Option(
+        ..., help="JSON file (or a folder of them): records with prediction and truth, or "
+        "WOW-Seg's with pred_labels and gt_labels.",
+    ),
+    scorer: str = typer.Option("wowseg", help="Whose rules: wowseg or osprey."),
+    encoder: str | None = typer.Option(
+        None, help="Folder or id of another sentence encoder; default: all-MiniLM-L6-v2."
+    ),
+    worst: int = typer.Option(0, min=0, help="Also print so many of the worst names."),
+    out: Path | None = Out,
+) -> None:  # fmt: skip
+    """Semantic similarity and semantic IoU of free names."""
+    from anymask.benchmarks.naming_protocol import measure_naming, read_pairs
+    from anymask.benchmarks.naming_protocol import worst as worst_of
+    from anymask.errors import InputError
+    from anymask.nn.sentence_encoder import load_sentence_encoder
+
+    if scorer not in ("wowseg", "osprey"):
+        raise InputError(f"--scorer is {scorer!r}: use wowseg or osprey")
+    pairs = read_pairs(predictions)
+    read = load_sentence_encoder(encoder) if encoder else load_sentence_encoder()
+    report = measure_naming(
+        pairs,
+        read,
+        name=predictions.name,
+        scorer=scorer,  # type: ignore[arg-type]
+        encoder=read.source,
+    )
+    _show(report, out)
+    for pair, similarity in worst_of(pairs, read, worst) if worst else ():
+        typer.echo(f"{similarity:6.3f}  {pair.found!r} for {pair.truth!r}  ({pair.where})")
+
+
+@app.command()
 def bars(
     reports: list[Path] = typer.Argument(help="Reports as --out writes them; the first orders."),
     out: Path = typer.Option(..., "--out", "-o", help="The picture (PNG)."),
