@@ -210,6 +210,7 @@ def name(
     *,
     model: str | Path | Any,
     vocabulary: Any = None,
+    verify: bool = False,
     longest: int = 24,
     temperature: float = 0.0,
     seed: int = 0,
@@ -226,6 +227,8 @@ def name(
             :class:`~anymask.methods.wowseg.inference.WOWSegNamer`.
         vocabulary: names are replaced by the words of this list that mean the same most nearly (by
             Sentence-BERT); a list, file, built-in name or :class:`Vocabulary`.
+        verify: ask the model again whether each name is right, with the mask drawn in red; the
+            label scores are then its answers' probabilities. Reads the picture once more a mask.
         longest: tokens of a name.
         temperature: 0 = the likeliest word each time; above, words are drawn.
         seed: of the drawing.
@@ -246,14 +249,22 @@ def name(
     from anymask.methods.wowseg.vocabulary_mapping import to_vocabulary
 
     namer = model if isinstance(model, WOWSegNamer) else load_namer(model, device)
+    picture = read_image(image)
     found = namer(
-        read_image(image),
+        picture,
         _as_segments(segments),
         longest=longest,
         temperature=temperature,
         seed=seed,
     )
-    return found if vocabulary is None else to_vocabulary(found, Vocabulary.of(vocabulary))
+    if vocabulary is not None:
+        found = to_vocabulary(found, Vocabulary.of(vocabulary))
+    if verify:
+        from anymask.methods.wowseg.verification import verify as ask_again
+
+        sure = ask_again(namer, picture, found)
+        found = found.with_labels(list(found.labels), sure, list(found.label_sources))
+    return found
 
 
 def match(

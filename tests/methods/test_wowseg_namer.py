@@ -180,3 +180,21 @@ def test_mistakes_are_explained(namer: WOWSegNamer) -> None:
 
     with pytest.raises(CheckpointError, match="has no <"):
         make_prompt(train_tokenizer(["a b"], 300, 20), 4)
+
+
+def test_names_are_asked_again(namer: WOWSegNamer) -> None:
+    from anymask.methods.wowseg.verification import answer_tokens, marked, verify
+
+    segments = masks().with_labels(["red cup", None, "dog", "cat", None], [np.nan] * 5, [None] * 5)
+    sure = verify(namer, picture(), segments)
+    assert np.isnan(sure[[1, 4]]).all()
+    assert ((sure[[0, 2, 3]] > 0) & (sure[[0, 2, 3]] < 1)).all()
+    assert len(set(sure[[0, 2, 3]].tolist())) == 3
+    alone = verify(namer, picture(), segments[2:3])
+    assert alone[0] == pytest.approx(sure[2], abs=1e-6)
+    yes, no = answer_tokens(namer.tokenizer)
+    assert not set(yes) & set(no)
+    drawn = marked(picture(), segments.mask(0))
+    assert tuple(drawn.pixels[5, 5]) == (255, 0, 0)
+    outside = ~segments.mask(0)
+    assert (drawn.pixels[outside] == picture().pixels[outside]).all()

@@ -36,6 +36,9 @@ def name(
     vocabulary: str | None = typer.Option(
         None, help="Replace names by the nearest words of this list (a file or a built-in name)."
     ),
+    verify: bool = typer.Option(
+        False, help="Ask the model again whether each name is right; its answer is the score."
+    ),
     longest: int = typer.Option(24, min=1, help="Tokens of a name."),
     max_segments: int = typer.Option(100, min=1, help="With --auto: at most so many a picture."),
     out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
@@ -66,12 +69,20 @@ def name(
     namer = load_namer(model, device)
 
     def name_one(image: Image) -> Segments:
-        return name_in(image, regions(image), model=namer, vocabulary=vocabulary, longest=longest)
+        return name_in(
+            image,
+            regions(image),
+            model=namer,
+            vocabulary=vocabulary,
+            verify=verify,
+            longest=longest,
+        )
 
     settings = {
         "model": identity(model),
         "masks": str(masks or auto or [clicks, boxes, prompter]),
         "vocabulary": vocabulary,
+        "verify": verify,
         "longest": longest,
         "max_segments": max_segments,
     }
