@@ -8,6 +8,7 @@ from typing import Any
 import openworldsam_tiny as tiny
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import (
     Blip2Config,
     CLIPConfig,
@@ -17,6 +18,8 @@ from transformers import (
 )
 
 from anymask.methods.openworldsam import OpenWorldSAMModel
+from anymask.methods.openworldsam.collate import Collate
+from anymask.methods.sam2.prompt_training import fresh_model
 
 TEXT = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -91,9 +94,55 @@ def build(name: str) -> OpenWorldSAMModel:
     torch.manual_seed(0)
     config = tiny.config(reader=name.split()[0], reader_config=make(), **changes)
     model = OpenWorldSAMModel(config)
-    model.sam2.load_state_dict(tiny.sam2().model.state_dict())
-    tiny.noisy(model.reader, 0.05)
+    # A random decoder whose masks depend on the prompt more than on the picture.
+    torch.manual_seed(2)
+    answering = fresh_model(tiny.sam2_config())
+    model.sam2.load_state_dict(answering.state_dict())
+    tiny.noisy(model.sam2.mask_decoder, 0.2)
+    tiny.noisy(model.reader, 0.15)
+    with torch.no_grad():  # random masks are faint; with these a loss can become small
+        for maker in model.sam2.mask_decoder.output_hypernetworks_mlps:
+            maker.proj_out.weight.mul_(30)
+            maker.proj_out.bias.mul_(30)
     return model
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_can_be_learnt_from(name: str) -> None:
+    model = build(name).train()
+    # What this SAM 2 can draw at all: of its own masks for many prompts the two that differ most.
+    sam = model.sam
+    source = torch.Generator().manual_seed(3)
+    picture = tiny.picture()
+    with torch.no_grad():
+        prompts = torch.randn(40, 1, tiny.WIDTH, generator=source)
+        features = sam.encode(sam.pixels(picture, antialias=False)[None])
+        drawn = sam.ask(features, prompts, choice="first").logits[:, 0] > 0
+        apart = (drawn[:, None] != drawn[None]).float().mean((-2, -1))
+        pair = divmod(int(apart.argmax()), len(drawn))
+        assert apart.max() > 0.2
+        reached = drawn[list(pair)][:, None].float()
+    wanted = F.interpolate(reached, picture.size, mode="nearest")[:, 0] > 0
+    sample = {
+        "image": torch.from_numpy(picture.pixels.copy()),
+        "texts": ["red cup", "blue ball"],
+        "instances": [wanted[:1], wanted[1:]],
+    }
+    batch: Any = Collate(model.config, tiny.tokenizer())([sample])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 4e-3)
+    losses = []
+    for _ in range(50):
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses) < 0.5 * losses[0], (losses[0], losses[-1])
+    model.eval()
+    with torch.no_grad():
+        logits = model(**batch, choice="first").mask_logits[0]
+    assert (logits[0].amax(0) - logits[1].amax(0)).abs().mean() > 0.02 * logits.std()
 
 
 @pytest.mark.parametrize("name", READERS)
