@@ -1,6 +1,6 @@
 """What ``openworldsam-scenes`` and its two frozen parts can do, on scenes never trained on.
 
-    python benchmarks/openworldsam_scenes.py [MODEL] [--scenes 200] [--two-stage]
+    python benchmarks/openworldsam_scenes.py MODEL [--scenes 200] [--two-stage]
 
 Clicks and boxes (SAM 2 alone): mean IoU of the answer with what is meant. Phrases: presence, cgF1,
 cIoU and gIoU by kind of phrase, and by the group of the things that are meant: the adapter was
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anymask.checkpoints import DEFAULT_FINDER, load_finder
+from anymask.checkpoints import load_finder
 from anymask.image import Image
 from anymask.ops.rle import encode, iou
 from anymask.training.studies._scenes import held_out, phrase_metrics
@@ -56,7 +56,7 @@ def clicks(prompter: Any, scenes: int, size: int) -> dict[str, float]:
 @torch.inference_mode()
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default=DEFAULT_FINDER)
+    parser.add_argument("model", help="folder of an OpenWorldSAM, or of a SAM 2 for clicks alone")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--two-stage", action="store_true")

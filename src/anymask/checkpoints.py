@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).with_name("weights")
 DEFAULT = "segprompt-pocket"
 DEFAULT_MATCHER = "ovsnet-scenes"
-DEFAULT_FINDER = "openworldsam-scenes"
 # The published SAM 2 folders are saved as video models; their picture parts are all there.
 SAM2_TYPES = ("sam2", "sam2_video")
 
@@ -244,9 +243,8 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
     if kind == PromptLearningConfig.model_type:
         return SegPromptFinder(_saved(PromptLearningModel, source), device)
     raise CheckpointError(
-        f"{name} takes no examples, phrases or clicks: give {_names('find')}, or the folder of an "
-        "OpenWorldSAM (phrases), a SAM 2 (clicks and boxes) or a model trained with prompt "
-        "branches (examples)"
+        f"{name} takes no examples, phrases or clicks: give the folder of an OpenWorldSAM "
+        "(phrases), a SAM 2 (clicks and boxes) or a model trained with prompt branches (examples)"
     )
 
 
@@ -337,7 +335,7 @@ def _source(name: str | Path, verbs: tuple[str, ...]) -> str | Path:
         close = difflib.get_close_matches(str(name), [r.name for r in TABLE], 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise CheckpointError(
-            f"no model {str(name)!r}: {hint}Known names are {_names(verbs[0])}; or give a folder, "
+            f"no model {str(name)!r}: {hint}Known names are {_names(*verbs)}; or give a folder, "
             "a checkpoint file or a hub id (owner/model)"
         )
     return name
@@ -390,8 +388,8 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
     return WOWSegNamer(model, load_tokenizer(source), device)
 
 
-def _names(verb: str) -> str:
-    return ", ".join(row.name for row in TABLE if row.verb == verb)
+def _names(*verbs: str) -> str:
+    return ", ".join(row.name for row in TABLE if row.verb in verbs) or "none yet"
 
 
 def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:

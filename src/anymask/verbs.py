@@ -10,7 +10,6 @@ import numpy as np
 
 from anymask.checkpoints import (
     DEFAULT,
-    DEFAULT_FINDER,
     DEFAULT_MATCHER,
     load_discoverer,
     load_finder,
@@ -99,7 +98,7 @@ def find(
     examples: Sequence[tuple[Any, Any]] | None = None,
     bank: Any = None,
     task: str = "instance",
-    model: str | Path | Any = DEFAULT_FINDER,
+    model: str | Path | Any = None,
     min_score: float | None = None,
     max_segments: int = 100,
     two_stage: bool = False,
@@ -125,7 +124,7 @@ def find(
             or ``"panoptic"``.
         model: a name (``anymask models``), folder, hub id or file: an OpenWorldSAM for phrases and
             clicks, a SAM 2 for clicks, a model trained with prompt branches for examples; or one
-            that is loaded already.
+            that is loaded already. None is bundled yet, so one must be given.
         min_score: finds below are dropped; in 0..1. None = the model's own for phrases, 0.5 for
             examples, 0 for clicks.
         max_segments: at most so many of every phrase or name.
@@ -152,6 +151,11 @@ def find(
             if not (shown or pointed or phrases is not None)
             else "phrases, clicks and examples are asked one at a time"
         )
+    if model is None:
+        raise CheckpointError(
+            "no model of find is bundled yet: give one (model=, --model), for clicks and boxes a "
+            "SAM 2 such as sam2.1-hiera-tiny, for phrases an OpenWorldSAM; see docs/find.md"
+        )
     finder = load_finder(model, device) if isinstance(model, (str, Path)) else model
     if shown:
         if not hasattr(finder, "prompts") or not hasattr(finder, "find"):
@@ -170,8 +174,7 @@ def find(
 
         if not isinstance(finder, PhraseFinder):
             raise CheckpointError(
-                f"{model} does not understand phrases: give an OpenWorldSAM, such as "
-                f"{DEFAULT_FINDER}"
+                f"{model} does not understand phrases: give an OpenWorldSAM (docs/find.md)"
             )
         return finder(
             picture,

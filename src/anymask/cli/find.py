@@ -41,8 +41,8 @@ def find(
         None, "--phrases", help="A text file of further phrases, one a line."
     ),
     task: str = typer.Option("instance", help="instance, referring, semantic or panoptic."),
-    model: str = typer.Option(
-        "openworldsam-scenes",
+    model: str | None = typer.Option(
+        None,
         help="A name (see anymask models), folder, checkpoint file or hub id: an OpenWorldSAM for "
         "phrases, a SAM 2 for clicks, a model with prompt branches for examples.",
     ),
@@ -80,6 +80,11 @@ def find(
         )
     if not paths and (save_bank is None or not questions[2]):
         raise InputError("nothing to do: name a picture or a folder that exists")
+    if model is None:
+        raise InputError(
+            "no model of find is bundled yet: give --model, for clicks and boxes a SAM 2 such as "
+            "sam2.1-hiera-tiny, for phrases an OpenWorldSAM; see docs/find.md"
+        )
     formats = [part.strip() for part in format.split(",") if part.strip()]
     folder.check_formats(formats)
     options: dict[str, Any] = {"min_score": min_score, "max_segments": max_segments}

@@ -1,4 +1,4 @@
-"""The bundled checkpoint ``openworldsam-scenes``: an adapter between a small SAM 2 and a small
+"""``openworldsam-scenes``: an adapter between a small SAM 2 and a small
 BEiT-3, both trained on the scenes world and frozen.
 
 They have seen and read everything; the adapter is trained on phrases about known things only, some
