@@ -251,7 +251,7 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
 def _finder_from_file(path: Path, device: str) -> Finder:
     """A released checkpoint: of SAM 2 or OpenWorldSAM."""
     from anymask.methods.openworldsam import PhraseFinder
-    from anymask.methods.openworldsam.convert import adapter_part, load_openworldsam
+    from anymask.methods.openworldsam.convert import openworldsam_of
     from anymask.methods.openworldsam.tokens import load_words
     from anymask.methods.sam2.prompting import Sam2Prompter
     from anymask.nn.device import pick_device
@@ -261,8 +261,7 @@ def _finder_from_file(path: Path, device: str) -> Finder:
     state = read_checkpoint(path)
     if is_sam2(state):
         return Sam2Prompter(sam2_of(state).to(pick_device(device)))
-    adapter_part(state)  # says what is wrong with anything else
-    return PhraseFinder(load_openworldsam(path), load_words(path.parent), device)
+    return PhraseFinder(openworldsam_of(state), load_words(path.parent), device)
 
 
 def _sam2(source: str | Path, device: str) -> Sam2:

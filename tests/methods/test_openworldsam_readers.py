@@ -130,7 +130,7 @@ def test_a_reader_can_be_learnt_from(name: str) -> None:
     }
     batch: Any = Collate(model.config, tiny.tokenizer())([sample])
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, 4e-3)
+    optimizer = torch.optim.Adam(trained, 1e-3)
     losses = []
     for _ in range(50):
         loss = model(**batch).loss
@@ -142,7 +142,7 @@ def test_a_reader_can_be_learnt_from(name: str) -> None:
     model.eval()
     with torch.no_grad():
         logits = model(**batch, choice="first").mask_logits[0]
-    assert (logits[0].amax(0) - logits[1].amax(0)).abs().mean() > 0.02 * logits.std()
+    assert (logits[0].amax(0) - logits[1].amax(0)).abs().mean() > 0.04 * logits.std()
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anymask.image import Image
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 STRIDE = 32  # the coarsest level of the backbones
 
 
@@ -52,6 +53,16 @@ class PictureInput:
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32))
         mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)
         return ((pixels - mean) / std).permute(2, 0, 1)
+
+
+def normalised(
+    values: Tensor,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Tensor:
+    """(..., 3, H, W) RGB in 0..1 -> less the mean, over the deviation of each channel."""
+    shift, scale = (torch.tensor(x, device=values.device).view(3, 1, 1) for x in (mean, std))
+    return (values - shift) / scale
 
 
 def padded_batch(pictures: Sequence[Tensor]) -> Tensor:

@@ -17,10 +17,9 @@ from transformers import Sam2Model
 
 from anymask.errors import InputError
 from anymask.image import Image
+from anymask.nn.picture_input import normalised
 from anymask.nn.sam2_decoder import Choice, Masks, Sam2Decoder, Sam2Features
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 LARGEST_LOGIT = 32.0  # a mask that is fed back is cut there, as SAM 2's predictor does
 FOREGROUND, BACKGROUND, UPPER_LEFT, LOWER_RIGHT = 1, 0, 2, 3  # labels of points
 
@@ -132,13 +131,14 @@ class Sam2(torch.nn.Module):
         """
         if len(features.coarse) != 1:
             raise InputError("prompts are asked about one picture at a time: use features.of(k)")
+        decoder = self.decoder
         if masks is None or not len(tokens):
-            return self.decoder(features, tokens[None], self.dense(), choice, min_iou)
+            return decoder(features, tokens[None], self.dense(), choice, min_iou)
         # A mask prompt changes the picture's map, so every prompt has a picture of its own.
         found = []
         for part, given in zip(tokens.split(8), masks.split(8), strict=True):
             own = features.expanded(len(part))
-            found.append(self.decoder(own, part[:, None], self.dense(given), choice))
+            found.append(decoder(own, part[:, None], self.dense(given), choice))
         return Masks(
             torch.cat([f.logits for f in found]),
             torch.cat([f.iou for f in found]),
@@ -153,17 +153,11 @@ def square_pixels(image: Image, side: int, antialias: bool = True) -> Tensor:
         square = PIL.Image.fromarray(image.pixels).resize(
             (side, side), PIL.Image.Resampling.BILINEAR, reducing_gap=3.0
         )
-        return normalised(torch.from_numpy(np.array(square)).permute(2, 0, 1).float())
+        return normalised(torch.from_numpy(np.array(square)).permute(2, 0, 1) / 255)
     # On whole grey levels, in whole numbers: a fifth of the pixels are one level off otherwise.
     planes = torch.from_numpy(np.ascontiguousarray(image.pixels)).permute(2, 0, 1)
     values = F.interpolate(planes[None], (side, side), mode="bilinear", align_corners=False)
-    return normalised(values[0].float())
-
-
-def normalised(values: Tensor) -> Tensor:
-    """(..., 3, H, W) in 0..255 -> with ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(x, device=values.device).view(3, 1, 1) * 255 for x in (MEAN, STD))
-    return (values - mean) / std
+    return normalised(values[0] / 255)
 
 
 def load_sam2(source: str | Any, **kwargs: Any) -> Sam2:

@@ -7,7 +7,7 @@ repeats the picture for every prompt and projects every copy; here
 - later layers never project the picture's copies: in ``softmax(q (W x)') (W x)`` the matrix W is
   multiplied with the few tokens instead of the thousands of cells (the same product, another
   order; with many tokens a prompt the usual order is the cheaper one and is used);
-- the positions' share of every product is computed once;
+- the positions' share of every product is computed once for all prompts of a part;
 - scores come before masks, so masks nobody wants are never enlarged.
 
 Shape legend: B pictures, Q prompts a picture, N = B Q, T tokens a prompt, C channels, L = h w cells

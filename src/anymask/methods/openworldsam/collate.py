@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Collate:
     config: OpenWorldSAMConfig
     tokenizer: Any
 
-    @property
+    @cached_property
     def reader(self) -> Reader:
         """What says how the reader wants pictures and words; its weights are not used."""
         with torch.device("meta"):
@@ -36,20 +37,19 @@ class Collate:
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Samples with ``image`` (H, W, 3) uint8, ``texts`` and ``instances``: the masks (G, H, W)
         bool that each text means."""
-        reader = self.reader
         sam: Any = self.config.sam2_config
         side = int(sam.prompt_encoder_config.image_size)
         images = [Image(np.ascontiguousarray(s["image"].numpy())) for s in samples]
         texts = [text for s in samples for text in s["texts"]]
         counts = torch.tensor([len(s["texts"]) for s in samples])
-        words = reader.words(self.tokenizer, texts or ["object"])
+        words = self.reader.words(self.tokenizer, texts or ["object"])
         return {
             "pixel_values": torch.stack(
                 [square_pixels(image, side, self.config.antialias) for image in images]
             ),
             "reader_pixels": (
-                torch.stack([reader.pixels(image) for image in images])
-                if reader.picture_size
+                torch.stack([self.reader.pixels(image) for image in images])
+                if self.reader.picture_size
                 else None
             ),
             "words": words if texts else {name: value[:0] for name, value in words.items()},

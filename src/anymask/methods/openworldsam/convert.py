@@ -100,11 +100,19 @@ def openworldsam_of(
         reader_config=config_of_beit3(reader, **(beit3 or {})),
         **{**config_of_adapter(adapter), **changes},
     )
-    model = OpenWorldSAMModel(config)
+    model = around(config, sam_state, reader)
     load_exactly(model.adapter, adapter)
-    load_exactly(model.sam2, convert_sam2(sam_state))
-    load_exactly(model.reader.model, reader)  # type: ignore[arg-type]
     return model.eval()
+
+
+def around(
+    config: OpenWorldSAMConfig, sam2: Mapping[str, Tensor], beit3: Mapping[str, Tensor]
+) -> OpenWorldSAMModel:
+    """A published SAM 2 (Meta's names) and BEiT-3, and an untrained adapter between them."""
+    model = OpenWorldSAMModel(config)
+    load_exactly(model.sam2, convert_sam2(sam2))
+    load_exactly(model.reader.model, beit3)  # type: ignore[arg-type]
+    return model
 
 
 def load_openworldsam(

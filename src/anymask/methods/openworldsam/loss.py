@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymask.nn.distributed import mean_over_processes
-from anymask.nn.losses import focal_entropy
+from anymask.nn.losses import dice_loss, focal_entropy
 from anymask.nn.matching import assign, pairwise_dice
 
 ALPHA, GAMMA = 0.25, 2.0
@@ -112,9 +112,8 @@ class PhraseLoss:
             focal = focal_entropy(found, wanted, ALPHA, GAMMA).mean((-2, -1)).sum()
             parts["mask"] = parts["mask"] + self.mask_weight * focal / size / phrases
             if self.dice_weight:
-                both, sums = (found.sigmoid() * wanted).sum((-2, -1)), wanted.sum((-2, -1))
-                dice = 1 - (2 * both + 1) / (found.sigmoid().sum((-2, -1)) + sums + 1)
-                parts["dice"] = parts["dice"] + self.dice_weight * dice.sum() / size / phrases
+                dice = dice_loss(found.flatten(1), wanted.flatten(1), size * phrases)
+                parts["dice"] = parts["dice"] + self.dice_weight * dice
         if self.iou_weight:
             each = [self._iou(row, match) for row, match in zip(iou, matches, strict=True)]
             total = sum(each, zero)

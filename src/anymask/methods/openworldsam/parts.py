@@ -7,10 +7,11 @@ from typing import Any
 
 from anymask.errors import CheckpointError
 from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
+from anymask.methods.openworldsam.convert import around
 from anymask.methods.openworldsam.model import OpenWorldSAMModel
 from anymask.nn.beit3 import beit3_part, config_of_beit3
-from anymask.nn.published import load_exactly, read_checkpoint
-from anymask.nn.sam2_keys import config_of_sam2, convert_sam2
+from anymask.nn.published import read_checkpoint
+from anymask.nn.sam2_keys import config_of_sam2
 
 SAM2_FILES = ("sam2*.pt",)
 BEIT3_FILES = ("*beit3*.pth", "*evf*.bin", "*evf*.safetensors", "pytorch_model.bin")
@@ -38,11 +39,7 @@ def start_from_parts(folder: Path, **changes: Any) -> OpenWorldSAMModel:
             **changes,
         }
     )
-    model = OpenWorldSAMModel(config)
-    load_exactly(model.sam2, convert_sam2(sam_state))
-    reader: Any = model.reader
-    load_exactly(reader.model, reader_state)
-    return model
+    return around(config, sam_state, reader_state)
 
 
 def _only(folder: Path, patterns: tuple[str, ...], kind: str) -> Path:

@@ -27,6 +27,7 @@ from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
 from anymask.nn.attention import Attention
 from anymask.nn.beit3 import POSITION_START, Beit3Config, Beit3Model
 from anymask.nn.beit3_tokens import Beit3Tokenizer
+from anymask.nn.picture_input import IMAGENET_MEAN, IMAGENET_STD, normalised
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -63,8 +64,7 @@ class Reader(nn.Module):
         square = F.interpolate(
             planes, (self.picture_size, self.picture_size), mode="bicubic", align_corners=False
         )
-        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (self.picture_mean, self.picture_std))
-        return (square[0] - mean) / std
+        return normalised(square[0], self.picture_mean, self.picture_std)
 
     def words(self, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
         """Texts as this reader wants them: (P, L) tensors.
@@ -195,7 +195,7 @@ class Siglip2Reader(DualReader):
 class Florence2Reader(Reader):
     """Florence-2: its encoder reads cells and words together; the mean over the words."""
 
-    picture_mean, picture_std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    picture_mean, picture_std = IMAGENET_MEAN, IMAGENET_STD
 
     def __init__(self, config: Any, picture_size: int = 768) -> None:
         super().__init__()

@@ -24,7 +24,8 @@ from transformers import Sam2Config, Sam2Model
 from transformers.utils import ModelOutput
 
 from anymask.nn.distributed import mean_over_processes
-from anymask.nn.sam2 import LARGEST_LOGIT, Sam2, normalised
+from anymask.nn.picture_input import normalised
+from anymask.nn.sam2 import LARGEST_LOGIT, Sam2
 from anymask.nn.sam2_decoder import Masks
 
 ENTROPY, DICE, IOU, OBJECT = 0.5, 1.0, 1.0, 1.0  # weights of the losses
@@ -107,7 +108,7 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
         """
         sam = Sam2(self)
         decoder = sam.decoder
-        features = sam.encode(normalised(pixel_values))
+        features = sam.encode(normalised(pixel_values / 255))
         batch, count = there.shape
         truth, there, clicked = masks.flatten(0, 1), there.flatten(), clicked.flatten()
         size = mean_over_processes(there.sum()).clamp(min=1.0)
@@ -117,7 +118,7 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
         with torch.no_grad():
             previous = first.logits[:, 0]
             place, inside = correction(previous.sigmoid(), truth)
-            place = (place + 0.5) * (self.side / truth.shape[-1]) - 0.5
+            place = (place + 0.5) * (sam.side / truth.shape[-1]) - 0.5
         more = torch.cat([points, place.view(batch, count, 1, 2)], 2)
         said = torch.cat([labels, inside.view(batch, count, 1).to(labels)], 2)
         corrected = sam.point_tokens(more, said)
@@ -132,11 +133,6 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
             loss=torch.stack(list(parts.values())).sum(),
             loss_parts={name: part.detach() for name, part in parts.items()},
         )
-
-    @property
-    def side(self) -> int:
-        """Side of the input in pixels."""
-        return int(self.prompt_encoder.input_image_size)
 
     @staticmethod
     def _losses(

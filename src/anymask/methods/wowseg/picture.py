@@ -17,9 +17,9 @@ from torch import Tensor
 from anymask.errors import InputError
 from anymask.image import Image
 from anymask.methods.wowseg.mask2token import GRID, Box, Thin, crop_box, on_canvas, selector
+from anymask.nn.picture_input import normalised
 from anymask.ops.tile_grid import TILE, tile_grid
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BLUR = 10  # pixels: radius of the blur behind Blur2Token's foreground
 
 Encoding = Literal["mask2token", "fore2token", "blur2token"]
@@ -106,14 +106,14 @@ def prepare(
             status.append("no_token")
             continue
         part = _shown(canvas.crop(box), laid[box[1] : box[3], box[0] : box[2]], encoding)
-        crops.append(_normalised(part.resize((side, side), PIL.Image.Resampling.BICUBIC)))
+        crops.append(_pixels(part.resize((side, side), PIL.Image.Resampling.BICUBIC)))
         selectors.append(torch.from_numpy(chosen))
         boxes.append(box)
         kept.append(number)
         status.append("ok")
     return Prepared(
         size,
-        torch.stack([_normalised(tile) for tile in tiles]),
+        torch.stack([_pixels(tile) for tile in tiles]),
         torch.stack(crops) if crops else torch.zeros(0, 3, side, side),
         torch.stack(selectors) if selectors else torch.zeros(0, grid, grid, dtype=torch.bool),
         tuple(boxes),
@@ -134,7 +134,5 @@ def _shown(part: PIL.Image.Image, mask: NDArray[np.bool_], encoding: Encoding) -
     return PIL.Image.composite(part, behind, PIL.Image.fromarray(mask))
 
 
-def _normalised(picture: PIL.Image.Image) -> Tensor:
-    values = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    return (values - mean) / std
+def _pixels(picture: PIL.Image.Image) -> Tensor:
+    return normalised(torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255)
