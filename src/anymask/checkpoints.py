@@ -384,7 +384,9 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
         raise CheckpointError(
             f"{name} names nothing: give the folder or hub id of an InternVL, such as WOW-Seg's"
         )
-    return WOWSegNamer(model, load_tokenizer(source), device)
+    # How it was trained to be asked, if that is not the paper's way.
+    asked = getattr(model.config, "wowseg", {})
+    return WOWSegNamer(model, load_tokenizer(source), device, **asked)
 
 
 def _names(*verbs: str) -> str:

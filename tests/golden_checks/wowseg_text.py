@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anymask.methods.wowseg.names import clean_answer, normalise_category, region_question
+import numpy as np
+
+from anymask.data.regions import normalise_category, osprey_record
+from anymask.methods.wowseg.names import clean_answer, region_question
+from anymask.ops.masks import binarised
 from golden_checks.compare import Row
 
-REST = "masks of other kinds, conversion of Osprey's files: part 6"
 PAIRS: dict[str, Callable[[Any], str]] = {
     "category_normalisation": normalise_category,
     "answer_cleaning": clean_answer,
@@ -25,8 +28,17 @@ def matches(folder: Path) -> bool:
 
 def check(folder: Path) -> list[Row]:
     cases = json.loads((folder / "data.json").read_text())
-    return [
+    rows: list[Row] = [
         (f"{kind} {case['input']!r}", float(ours(case["input"]) != case["output"]), 0.0)
         for kind, ours in PAIRS.items()
         for case in cases[kind]
     ]
+    for number, case in enumerate(cases["mask_binarisation"]):
+        found = binarised(np.array(case["input"], case["dtype"]))
+        wrong = np.abs(found - np.array(case["output"], np.float64)).max()
+        rows.append((f"mask_binarisation {number}", float(wrong), 0.0))
+    for number, case in enumerate(cases["osprey_conversion"]):
+        ours = osprey_record(case["input"], "case", "val2017/", "released").to_json()
+        for key, value in case["output"].items():
+            rows.append((f"osprey_conversion {number} {key}", float(ours[key] != value), 0.0))
+    return rows

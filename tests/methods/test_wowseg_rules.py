@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from anymask.data.regions import normalise_category
 from anymask.methods.wowseg.cascade_attention_mask import (
     branch_mask,
     branch_positions,
     cascade_attention_mask,
 )
 from anymask.methods.wowseg.mask2token import crop_box, on_canvas, selector
-from anymask.methods.wowseg.names import clean_answer, normalise_category, region_question
+from anymask.methods.wowseg.names import clean_answer, region_question
 from anymask.ops.tile_grid import tile_grid
 
 

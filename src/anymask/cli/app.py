@@ -7,6 +7,7 @@ import typer
 from anymask.cli.benchmark import app as benchmark
 from anymask.cli.compare import compare
 from anymask.cli.compose import compose
+from anymask.cli.data import app as data
 from anymask.cli.discover import discover
 from anymask.cli.doctor import doctor
 from anymask.cli.evaluate import evaluate
@@ -45,6 +46,7 @@ for command in (
     app.command()(command)
 app.add_typer(measure, name="measure")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(data, name="data")
 
 
 @app.callback(invoke_without_command=True)

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
-SCENES = ("clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes")
+SCENES = (
+    "clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes",
+    "internvl-scenes", "wowseg-scenes",
+)  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
-RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, *SCENES)
+RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", *SCENES)
 
 
 def train(
@@ -26,7 +29,7 @@ def train(
         + ", ".join(PAPER)
         + ", ovsnet, "
         + ", ".join(PHRASES)
-        + "; or on drawn scenes: "
+        + ", wowseg; or on drawn scenes: "
         + ", ".join(SCENES)
         + "."
     ),
@@ -34,7 +37,8 @@ def train(
         None,
         help="COCO-style file (discover), the folder of photographs (segprompt-pocket), "
         "panoptic_train2017.json (openworldsam, ovsnet), the folder of COCO-Stuff (ovsnet), "
-        "RefCOCOg or Cityscapes; scenes need none.",
+        "RefCOCOg or Cityscapes, a meta file or lines of anymask data regions (wowseg); scenes "
+        "need none.",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder for checkpoints and the model."),
     images: Path | None = typer.Option(None, help="Folder of the pictures; default: the file's."),
@@ -42,7 +46,8 @@ def train(
         "segprompt-pocket",
         help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
         "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
-        "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/.",
+        "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/; "
+        "wowseg: folder of an InternVL; wowseg-scenes: of a trained internvl-scenes.",
     ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
@@ -56,10 +61,14 @@ def train(
     tensorboard: bool = typer.Option(False, help="Log for TensorBoard (extra train)."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     seed: int | None = typer.Option(None, help="Another seed is another run."),
-    schedule: str = typer.Option("paper", help="Of openworldsam: paper or released."),
+    schedule: str = typer.Option("paper", help="Of openworldsam and wowseg: paper or released."),
     negatives: int = typer.Option(
         0, min=0, help="Of openworldsam: absent names a picture, to learn to say so."
     ),
+    layout: str = typer.Option(
+        "branch", help="Of wowseg: branch (names never depend on other masks) or released."
+    ),
+    masks: int = typer.Option(30, min=1, help="Of wowseg: masks of a picture at most."),
     without: Path | None = typer.Option(
         None, help="Of openworldsam: folder of RefCOCOg; the pictures of its UMD val are left out."
     ),
@@ -73,6 +82,10 @@ def train(
         raise InputError(f"no recipe {recipe!r}: there are {', '.join(RECIPES)}")
     if size is not None and (size < 32 or size % 32):
         raise InputError(f"--size is {size}: give a multiple of 32")
+    if schedule not in ("paper", "released"):
+        raise InputError(f"--schedule is {schedule!r}: use paper or released")
+    if layout not in ("branch", "released"):
+        raise InputError(f"--layout is {layout!r}: use branch or released")
 
     from anymask.checkpoints import model_folder
     from anymask.training.mixture import Phase
@@ -94,11 +107,23 @@ def train(
         sized = {"size": size} if size else {}
         plan = ovsnet(data, images or data.parent, Path(init), **length, **sized, **common)
     elif recipe in PHRASES:
-        if schedule not in ("paper", "released"):
-            raise InputError(f"--schedule is {schedule!r}: use paper or released")
         length = {"steps": samples // (batch_size or 8)} if samples else {}
         plan = _phrases(
             recipe, data, images, Path(init), schedule, negatives, without, {**length, **common}
+        )
+    elif recipe == "wowseg":
+        from anymask.training.recipes.wowseg import wowseg
+
+        if not (Path(init) / "config.json").is_file():
+            raise InputError("wowseg needs --init FOLDER of an InternVL with its tokenizer")
+        plan = wowseg(
+            data,
+            Path(init),
+            schedule=schedule,  # type: ignore[arg-type]
+            samples=samples,
+            masks=masks,
+            layout=layout,
+            **common,
         )
     elif recipe == "segprompt-pocket":
         from anymask.training.recipes.segprompt_pocket import segprompt_pocket
@@ -149,14 +174,18 @@ def _save_tokenizer(recipe: str, init: Path, out: Path) -> None:
         from anymask.training.scene_phrases import phrase_tokenizer
 
         phrase_tokenizer().save_pretrained(out)
+    elif recipe in ("internvl-scenes", "wowseg-scenes"):
+        from anymask.training.scene_regions import names_tokenizer
+
+        names_tokenizer().save_pretrained(out)
     elif recipe in PHRASES:
         from anymask.methods.openworldsam.tokens import load_words
 
         load_words(init).save_pretrained(out)
-    elif recipe == "ovsnet":
-        from transformers import AutoTokenizer
+    elif recipe in ("ovsnet", "wowseg"):
+        from anymask.nn.text_tokens import load_tokenizer
 
-        AutoTokenizer.from_pretrained(init.parent).save_pretrained(out)
+        load_tokenizer(init if init.is_dir() else init.parent).save_pretrained(out)
 
 
 def _phrases(
@@ -250,6 +279,16 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
                 "beit3/ (a trained beit3-scenes)"
             )
         return openworldsam_scenes(*parts, **chosen)
+    if recipe == "internvl-scenes":
+        from anymask.training.recipes.wowseg_scenes import internvl_scenes
+
+        return internvl_scenes(**chosen)
+    if recipe == "wowseg-scenes":
+        from anymask.training.recipes.wowseg_scenes import wowseg_scenes
+
+        if not (folder / "config.json").is_file():
+            raise InputError("wowseg-scenes needs --init FOLDER of a trained internvl-scenes")
+        return wowseg_scenes(folder, **chosen)
     from anymask.training.recipes.ovsnet_scenes import ovsnet_scenes
 
     if not (folder / "config.json").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,3 +112,11 @@ def containment(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.float
     """
     # COCO's crowd rule is exactly this quotient.
     return rle_ops.iou(first, second, crowd=np.ones(len(second), bool))
+
+
+def binarised(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """A mask from a picture of one: above one half where the largest value is 1, and above 127
+    where it is more (WOW-Seg's rule). Any shape; bool stays as it is."""
+    if values.dtype == bool:
+        return values
+    return np.asarray(values > (0.5 if values.size and values.max() <= 1 else 127))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class Recipe:
         weight_decay: decoupled.
         warmup: steps of linear warm-up.
         drops: for ``"steps"`` decay, the shares of the run after which lr falls tenfold.
-        decay: ``"linear"`` to zero over the last ``decay_share`` of the run, ``"steps"``, or
-            ``"poly"``: (1 - step / steps) ** 0.9.
+        decay: ``"linear"`` to zero over the last ``decay_share`` of the run, ``"steps"``,
+            ``"poly"``: (1 - step / steps) ** 0.9, or ``"cosine"``: half a wave behind the warm-up.
         decay_share: see ``decay``.
         clip: largest norm of the gradient; 0 = no clipping.
         average: decay of the moving average whose weights are the result; 0 = none.
@@ -63,7 +64,7 @@ class Recipe:
     optimizer: Literal["muon", "adamw"] = "adamw"
     weight_decay: float = 0.05
     warmup: int = 10
-    decay: Literal["linear", "steps", "poly"] = "linear"
+    decay: Literal["linear", "steps", "poly", "cosine"] = "linear"
     decay_share: float = 0.5
     drops: tuple[float, ...] = ()
     clip: float = 0.01
@@ -207,6 +208,9 @@ def _factor(recipe: Recipe, step: int, steps: int) -> float:
         return warm * float(0.1**passed)
     if recipe.decay == "poly":
         return warm * float((1 - min(step, steps) / steps) ** POLY_POWER)
+    if recipe.decay == "cosine":
+        done = (step - recipe.warmup) / max(1, steps - recipe.warmup)
+        return warm * 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
     left = (steps - step) / max(1.0, recipe.decay_share * steps)
     return warm * min(1.0, max(left, 0.0))
 

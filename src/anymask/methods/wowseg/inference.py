@@ -23,7 +23,7 @@ from anymask.image import Image
 from anymask.methods.wowseg.names import TRAINING_PROMPT, clean_answer
 from anymask.methods.wowseg.packed import embeddings, region_tokens, visual_tokens
 from anymask.methods.wowseg.picture import Encoding, Prepared, prepare
-from anymask.methods.wowseg.prompt import Prompt, make_prompt
+from anymask.methods.wowseg.prompt import SYSTEM, Prompt, make_prompt
 from anymask.nn.device import pick_device
 from anymask.ops.rle import decode
 from anymask.segments import Segments
@@ -61,6 +61,7 @@ class WOWSegNamer:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         question: has one ``<image>`` for the picture; the released model was trained with the
             default.
+        system: the system's turn; the same.
         most_tiles, scale, encoding: see ``picture.prepare``.
     """
 
@@ -70,6 +71,7 @@ class WOWSegNamer:
         tokenizer: Any,
         device: str | torch.device = "auto",
         question: str = TRAINING_PROMPT,
+        system: str = SYSTEM,
         most_tiles: int = 12,
         scale: float = 2.0,
         encoding: Encoding = "mask2token",
@@ -78,6 +80,7 @@ class WOWSegNamer:
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
         self.question = question
+        self.system = system
         self.most_tiles = most_tiles
         self.scale = scale
         self.encoding = encoding
@@ -158,7 +161,9 @@ class WOWSegNamer:
                 yield Named(row, "", "", float("nan"), status)
         if not seen.rows:
             return
-        prompt = make_prompt(self.tokenizer, len(seen.tiles) * grid * grid, self.question)
+        prompt = make_prompt(
+            self.tokenizer, seen.picture_tokens(grid * grid), self.question, self.system
+        )
         cache = self._read(seen, prompt)
         source = torch.Generator(self.device).manual_seed(seed)
         step = self._masks_at_once(len(prompt.prefix))

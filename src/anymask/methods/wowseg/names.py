@@ -1,31 +1,17 @@
-"""Names: before training, and as answers (specification 4.1, 5.3, 2.6)."""
+"""Questions and answers in words (specification 2.6 and 5.3)."""
 
 from __future__ import annotations
 
 import re
 
-_BRACKETS = re.compile(r"_?\([^)]*\)")
 _LEAD = re.compile(r"^(category|label|class|answer):", re.IGNORECASE)
 IMAGE = "<image>"
-SEPARATOR = " , "  # between the names of a packed row
 
 TRAINING_PROMPT = (
     "You are an expert in image region classification. I will provide you with a complete image "
     "and a part of this image. You need to classify the region part based on the full image. "
     f"Complete image: {IMAGE}. Region image:"
 )
-
-
-def normalise_category(name: str) -> str:
-    """A data set's class name as WOW-Seg learns it: ``bow_(decorative_ribbons)`` -> ``bow``,
-    ``trash_can:body`` -> ``trash can: body``."""
-    before = None
-    while before != name:
-        before, name = name, _BRACKETS.sub("", name)
-    name = name.replace("_", " ").replace("-", " ")
-    if ":" in name:
-        name = ": ".join(part.strip() for part in name.split(":"))
-    return " ".join(name.split())
 
 
 def clean_answer(answer: str) -> str:

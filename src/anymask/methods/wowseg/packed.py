@@ -60,16 +60,30 @@ def embeddings(model: Any, input_ids: Tensor, visual: Tensor) -> Tensor:
     return words.masked_scatter(places[..., None], visual.to(words))
 
 
-def packed_logits(model: Any, embeds: Tensor, allowed: Tensor, position_ids: Tensor) -> Tensor:
-    """(B, L, D), (B, 1, L, L) bool, (B, L) -> (B, L, V) next-word logits.
+def fitting_mask(model: Any, allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Who may look at whom as the model's attention takes it: (B, 1, L, L) bool -> bool or added.
 
-    The mask goes in as a bool where the attention takes one, and is added otherwise: adding a bool
-    would silently attend to everything.
+    Eager attention adds its mask to the scores; a bool added there would silently attend to
+    everything.
+
+    Raises:
+        InputError: an attention that takes no mask of four dimensions.
     """
-    mask = allowed
-    if model.config._attn_implementation == "eager":
-        lowest = torch.finfo(embeds.dtype).min
-        mask = torch.zeros(allowed.shape, dtype=embeds.dtype).masked_fill(~allowed, lowest)
+    kind = model.config._attn_implementation
+    if kind == "sdpa":
+        return allowed
+    if kind == "eager":
+        lowest = torch.finfo(dtype).min
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, lowest)
+    raise InputError(
+        f"attention {kind!r} takes no mask of who may look at whom: load the model with "
+        'attn_implementation="sdpa" or "eager"'
+    )
+
+
+def packed_logits(model: Any, embeds: Tensor, allowed: Tensor, position_ids: Tensor) -> Tensor:
+    """(B, L, D), (B, 1, L, L) bool, (B, L) -> (B, L, V) next-word logits."""
+    mask = fitting_mask(model, allowed, embeds.dtype)
     return model(  # type: ignore[no-any-return]
         inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids
     ).logits

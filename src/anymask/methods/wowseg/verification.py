@@ -102,7 +102,7 @@ def _first_word(namer: WOWSegNamer, image: Image, question: str, name: str) -> A
     cells = int(namer.model.config.image_seq_length)
     seen = prepare(image, [], most_tiles=namer.most_tiles, side=side)
     asked = question.replace("{}", name)
-    prompt = make_prompt(namer.tokenizer, len(seen.tiles) * cells, asked)
+    prompt = make_prompt(namer.tokenizer, seen.picture_tokens(cells), asked, namer.system)
     ids = torch.tensor([[*prompt.prefix, *prompt.suffix]], device=namer.device)
     embeds = embeddings(namer.model, ids, namer._look(seen.tiles).flatten(0, 1))
     return namer.model(inputs_embeds=embeds, logits_to_keep=1).logits[0, -1].float().cpu()

@@ -10,6 +10,7 @@ from pathlib import Path
 from anymask.methods.openworldsam.grounding_training import Beit3Grounding, GroundingCollate
 from anymask.nn.beit3 import Beit3Config
 from anymask.training.recipe import Recipe
+from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_phrases import (
     CONTEXT,
     NAMES,
@@ -55,21 +56,12 @@ def beit3_scenes(
     """
     config = small_config()
     grid = config.image_size // config.patch_size
-    return Recipe(
-        name="beit3-scenes",
-        model=lambda: (
-            Beit3Grounding(config) if init is None else Beit3Grounding.from_pretrained(init)
-        ),
-        data=lambda: ScenePhrases(scenes, size, 1000 + seed, phrases, grid=grid),
-        collate=GroundingCollate(config, phrase_tokenizer(), NAMES, word_weights()),
-        batch_size=batch_size,
-        optimizer="muon",
+    return on_scenes(
+        "beit3-scenes",
+        lambda: Beit3Grounding(config) if init is None else Beit3Grounding.from_pretrained(init),
+        lambda: ScenePhrases(scenes, size, 1000 + seed, phrases, grid=grid),
+        GroundingCollate(config, phrase_tokenizer(), NAMES, word_weights()),
+        batch_size,
+        seed,
         lr=4e-3,
-        others_lr=2e-3,
-        weight_decay=0.05,
-        warmup=100,
-        decay_share=0.7,
-        clip=0.0,
-        average=0.998,
-        seed=seed,
     )

@@ -9,6 +9,7 @@ from anymask.data.scenes.palette import COLORS, PATTERNS
 from anymask.nn.clip_convnext import ClipConvNext, ClipConvNextConfig
 from anymask.nn.text_tokens import train_tokenizer
 from anymask.training.recipe import Recipe
+from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_descriptions import (
     TEMPLATES,
     WORDS,
@@ -36,21 +37,14 @@ def clip_scenes(
         init: folder of an earlier run whose weights this one starts from.
     """
     config = ClipConvNextConfig.small()
-    return Recipe(
-        name="clip-scenes",
-        model=lambda: ClipConvNext(config) if init is None else ClipConvNext.from_pretrained(init),
-        data=lambda: SceneDescriptions(scenes, size, 700 + seed, batch_size),
-        collate=DescriptionCollate(config, scenes_tokenizer(config)),
-        batch_size=batch_size,
-        optimizer="muon",
+    return on_scenes(
+        "clip-scenes",
+        lambda: ClipConvNext(config) if init is None else ClipConvNext.from_pretrained(init),
+        lambda: SceneDescriptions(scenes, size, 700 + seed, batch_size),
+        DescriptionCollate(config, scenes_tokenizer(config)),
+        batch_size,
+        seed,
         lr=4e-3,
-        others_lr=2e-3,
-        weight_decay=0.05,
-        warmup=100,
-        decay_share=0.7,
-        clip=0.0,
-        average=0.998,
-        seed=seed,
     )
 
 

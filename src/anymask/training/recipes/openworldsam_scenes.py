@@ -15,6 +15,7 @@ from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
 from anymask.methods.openworldsam.model import OpenWorldSAMModel
 from anymask.nn.beit3 import Beit3Config, Beit3Model
 from anymask.training.recipe import Recipe
+from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
 
 
@@ -39,21 +40,15 @@ def openworldsam_scenes(
         changes: of the configuration, for ablations.
     """
     config = scenes_config(sam2, beit3, **changes)
-    return Recipe(
-        name="openworldsam-scenes",
-        model=lambda: start(config, sam2, beit3),
-        data=lambda: ScenePhrases(scenes, size, 1100 + seed, split="train"),
-        collate=Collate(config, phrase_tokenizer()),
-        batch_size=batch_size,
-        optimizer="muon",
+    return on_scenes(
+        "openworldsam-scenes",
+        lambda: start(config, sam2, beit3),
+        lambda: ScenePhrases(scenes, size, 1100 + seed, split="train"),
+        Collate(config, phrase_tokenizer()),
+        batch_size,
+        seed,
         lr=2e-3,
-        others_lr=1e-3,
-        weight_decay=0.05,
         warmup=50,
-        decay_share=0.7,
-        clip=0.0,
-        average=0.998,
-        seed=seed,
     )
 
 

@@ -15,6 +15,7 @@ from anymask.methods.ovsnet.text import TextEncoder
 from anymask.nn.clip_convnext import ClipConvNext
 from anymask.training.recipe import Recipe
 from anymask.training.recipes.clip_scenes import SIZE, scenes_tokenizer
+from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_samples import KNOWN, STUFF_NAMES, SceneSamples
 from anymask.vocabulary import Vocabulary
 
@@ -39,21 +40,16 @@ def ovsnet_scenes(
         size: side of the scenes in pixels.
         changes: of the configuration, for ablations.
     """
-    return Recipe(
-        name="ovsnet-scenes",
-        model=lambda: start(clip, **changes),
-        data=lambda: SceneSamples(scenes, size, 800 + seed, class_aware=True, stuff=True),
-        collate=Collate(OVSNetConfig.scenes()),
-        batch_size=batch_size,
-        optimizer="muon",
+    return on_scenes(
+        "ovsnet-scenes",
+        lambda: start(clip, **changes),
+        lambda: SceneSamples(scenes, size, 800 + seed, class_aware=True, stuff=True),
+        Collate(OVSNetConfig.scenes()),
+        batch_size,
+        seed,
         lr=2e-3,
-        others_lr=1e-3,
-        weight_decay=0.05,
         warmup=50,
         decay_share=0.6,
-        clip=0.0,
-        average=0.998,
-        seed=seed,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anymask.methods.sam2.prompt_training import collate, fresh_model, small_config
 from anymask.training.recipe import Recipe
+from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_prompts import ScenePrompts
 
 
@@ -18,19 +19,12 @@ def sam2_scenes(
         seed: of weights and scenes.
         size: side of the scenes in pixels; the model's input is 256.
     """
-    return Recipe(
-        name="sam2-scenes",
-        model=lambda: fresh_model(small_config()),
-        data=lambda: ScenePrompts(scenes, size, 900 + seed),
-        collate=collate,
-        batch_size=batch_size,
-        optimizer="muon",
+    return on_scenes(
+        "sam2-scenes",
+        lambda: fresh_model(small_config()),
+        lambda: ScenePrompts(scenes, size, 900 + seed),
+        collate,
+        batch_size,
+        seed,
         lr=3e-3,
-        others_lr=1.5e-3,
-        weight_decay=0.05,
-        warmup=100,
-        decay_share=0.7,
-        clip=0.0,
-        average=0.998,
-        seed=seed,
     )

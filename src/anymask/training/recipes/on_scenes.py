@@ -1,0 +1,43 @@
+"""What every recipe on drawn scenes has in common: Muon, a warm-up, a long decay and an average of
+the weights. With these a small model learns most in an hour of a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel
+
+from anymask.training.recipe import Recipe
+
+
+def on_scenes(
+    name: str,
+    model: Callable[[], PreTrainedModel],
+    data: Callable[[], Dataset[Any]],
+    collate: Callable[[Sequence[Any]], dict[str, Any]],
+    batch_size: int,
+    seed: int,
+    *,
+    lr: float,
+    warmup: int = 100,
+    decay_share: float = 0.7,
+) -> Recipe:
+    """A recipe; arguments as :class:`~anymask.training.recipe.Recipe`'s."""
+    return Recipe(
+        name=name,
+        model=model,
+        data=data,
+        collate=collate,
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=lr,
+        others_lr=lr / 2,
+        weight_decay=0.05,
+        warmup=warmup,
+        decay_share=decay_share,
+        clip=0.0,
+        average=0.998,
+        seed=seed,
+    )

@@ -1,0 +1,102 @@
+"""``internvl-scenes`` and ``wowseg-scenes``: a small InternVL of the scenes world, and the namer it
+becomes.
+
+The InternVL learns to name what boxes of scenes show, unseen things too: a language model has read
+of everything. WOW-Seg's training then shows it masks of known things and of stuff only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+from anymask.methods.wowseg.collate import Collate
+from anymask.methods.wowseg.names import IMAGE
+from anymask.methods.wowseg.prompt import CONTEXT
+from anymask.methods.wowseg.training import WOWSegTraining
+from anymask.training.recipe import Recipe
+from anymask.training.recipes.on_scenes import on_scenes
+from anymask.training.scene_regions import SceneRegions, names_tokenizer
+
+SIDE, PATCH = 80, 8  # pixels of a tile and of a patch: 5 x 5 tokens a tile
+ASKED: dict[str, Any] = {"question": f"{IMAGE} is", "system": "scenes", "most_tiles": 1}
+
+
+def small_config() -> InternVLConfig:
+    """3.2 M parameters."""
+    tokenizer = names_tokenizer()
+    return InternVLConfig(
+        vision_config={
+            "hidden_size": 160, "num_attention_heads": 5, "intermediate_size": 640,
+            "num_hidden_layers": 6, "image_size": [SIDE, SIDE], "patch_size": [PATCH, PATCH],
+            "attention_bias": True, "layer_scale_init_value": 1.0,
+        },
+        text_config={
+            "model_type": "qwen2", "vocab_size": len(tokenizer), "hidden_size": 160,
+            "intermediate_size": 480, "num_hidden_layers": 3, "num_attention_heads": 5,
+            "num_key_value_heads": 1, "max_position_embeddings": 4096,
+            "tie_word_embeddings": False, "eos_token_id": None, "bos_token_id": None,
+            "pad_token_id": None,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids(CONTEXT),
+        image_seq_length=(SIDE // PATCH // 2) ** 2,
+        tie_word_embeddings=False,
+        wowseg=ASKED,
+    )  # fmt: skip
+
+
+def internvl_scenes(
+    scenes: int = 24_000, batch_size: int = 16, seed: int = 0, size: int = 256
+) -> Recipe:
+    """Pre-training: names of everything, from boxes.
+
+    Args:
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+    """
+    config = small_config()
+    return on_scenes(
+        "internvl-scenes",
+        lambda: WOWSegTraining(config),
+        lambda: SceneRegions(scenes, size, 1300 + seed, "val", "boxes"),
+        Collate(config, names_tokenizer(), **ASKED),
+        batch_size,
+        seed,
+        lr=4e-3,
+    )
+
+
+def wowseg_scenes(
+    init: Path,
+    scenes: int = 6_000,
+    batch_size: int = 16,
+    seed: int = 0,
+    size: int = 256,
+    masks: int = 30,
+    **collate: Any,
+) -> Recipe:
+    """WOW-Seg: names of known things and stuff, from masks.
+
+    Args:
+        init: folder of a trained ``internvl-scenes``.
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of the scenes.
+        size: side of the scenes in pixels.
+        masks: of a scene at most; 1 = "single mask" (Table 4).
+        collate: settings of :class:`~anymask.methods.wowseg.collate.Collate`, for ablations.
+    """
+    config = InternVLConfig.from_pretrained(init)
+    return on_scenes(
+        "wowseg-scenes",
+        lambda: WOWSegTraining.around(InternVLForConditionalGeneration.from_pretrained(init)),
+        lambda: SceneRegions(scenes, size, 1400 + seed, "train", "masks", masks),
+        Collate(config, names_tokenizer(), **{**ASKED, **collate}),
+        batch_size,
+        seed,
+        lr=1e-3,
+    )
