@@ -8,6 +8,7 @@
     ├── DataError                      a data-set or result file is broken
     ├── CheckpointError                weights are missing, unknown or do not fit
     ├── MissingExtraError (also ImportError)   an optional package is needed
+    ├── ServerError                    a model behind a server gave no usable answer
     ├── OutOfTime                      a time budget ended; the same call continues
     └── PartialFailure                 a folder run finished, but some pictures failed
 
@@ -46,6 +47,21 @@ class DataError(AnymaskError):
 
 class CheckpointError(AnymaskError):
     """Weights are missing, unknown or do not fit the model."""
+
+
+class ServerError(AnymaskError):
+    """A model behind a server gave no usable answer.
+
+    Args:
+        message: what happened.
+        final: asking again will not help.
+        wait: seconds the server asks to be left alone for; 0 = it says nothing.
+    """
+
+    def __init__(self, message: str, *, final: bool = False, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.final = final
+        self.wait = wait
 
 
 class OutOfTime(AnymaskError):  # noqa: N818 - it is a state as much as an error

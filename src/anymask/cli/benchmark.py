@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anymask.cli.progress import Tenths
+from anymask.cli.rr7k import app as rr7k
 from anymask.cli.text_models import HELP as TEXT_HELP
 from anymask.errors import InputError
 
@@ -21,6 +22,7 @@ openbench = typer.Typer(
     help="A benchmark far from the training words, built as OpenBench was.", no_args_is_help=True
 )
 app.add_typer(openbench, name="openbench")
+app.add_typer(rr7k, name="rr7k")
 
 LvisTrain = typer.Option(..., "--lvis-train", help="lvis_v1_train.json")
 Unseen = typer.Option(

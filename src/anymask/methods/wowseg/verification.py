@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from anymask.errors import InputError
 from anymask.image import Image
@@ -21,6 +20,7 @@ from anymask.methods.wowseg.names import IMAGE
 from anymask.methods.wowseg.packed import embeddings
 from anymask.methods.wowseg.picture import prepare
 from anymask.methods.wowseg.prompt import make_prompt
+from anymask.ops.marking import marked
 from anymask.ops.rle import decode
 from anymask.segments import Segments
 
@@ -28,25 +28,6 @@ QUESTION = (
     f"{IMAGE}\nIs the area outlined by the red contour and covered by the red mask in the image "
     "{}? Please answer yes or no."
 )
-RED = np.array([255, 0, 0], np.float32)
-OPACITY = 0.4  # of the fill
-CONTOUR = 3  # pixels at a long side of 1000
-
-
-def marked(image: Image, mask: NDArray[np.bool_], opacity: float = OPACITY) -> Image:
-    """The picture with a mask filled and outlined in red.
-
-    Args:
-        image: the picture.
-        mask: (H, W) bool.
-        opacity: of the fill, 0..1; the outline is solid.
-    """
-    width = max(1, round(CONTOUR * max(image.size) / 1000))
-    edge = mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=0)
-    pixels = image.pixels.astype(np.float32)
-    pixels[mask] = (1 - opacity) * pixels[mask] + opacity * RED
-    pixels[edge] = RED
-    return Image(pixels.round().astype(np.uint8))
 
 
 def answer_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
