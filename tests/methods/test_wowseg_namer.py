@@ -53,7 +53,7 @@ def one_by_one(namer: WOWSegNamer, segments: Segments, longest: int) -> list[tup
         prompt = make_prompt(namer.tokenizer, len(seen.tiles) * cells)
         region = int(seen.selectors[0].sum())
         ids = [*prompt.prefix, *prompt.region(region), *prompt.suffix]
-        both = namer._look(torch.cat([seen.tiles, seen.crops]))
+        both = namer._look(torch.cat([seen.tiles, seen.crops_of_masks]))
         crop = torch.tensor([False] * len(seen.tiles) + [True])
         visual = region_tokens(both, crop, seen.selectors)
         answer: list[int] = []
@@ -116,7 +116,7 @@ def test_the_packed_forward_gives_the_same_first_words(namer: WOWSegNamer) -> No
         ids += branch
         tags += [number] * len(branch)
         ends.append(len(ids) - 1)
-    both = namer._look(torch.cat([seen.tiles, seen.crops]))
+    both = namer._look(torch.cat([seen.tiles, seen.crops_of_masks]))
     crop = torch.tensor([False] * len(seen.tiles) + [True] * len(counts))
     visual = region_tokens(both, crop, seen.selectors)
     branch_tags = torch.tensor([tags])
@@ -168,6 +168,39 @@ def test_other_encodings_keep_all_tokens(encoding: Any) -> None:
     assert seen.selectors.all()
     assert not plain.selectors.all()
     assert (seen.crops - plain.crops).abs().max() > 0.1
+
+
+def test_masks_share_windows() -> None:
+    """A window is looked at once; with a share, masks use each other's if those hold them."""
+    dense = np.zeros((4, 50, 70), bool)
+    dense[0, 10:40, 10:50] = True
+    dense[1, 15:38, 15:45] = True  # a part of it
+    dense[2] = dense[0]
+    dense[3, 2:6, 60:66] = True  # elsewhere, and small
+    options = {"side": tiny.SIDE, "grid": tiny.GRID}
+    plain = prepare(picture(), list(dense), **options)
+    assert (len(plain.crops), plain.crop_of) == (3, (0, 1, 0, 2))
+    shared = prepare(picture(), list(dense), share=1.75, **options)
+    assert (len(shared.crops), shared.crop_of) == (2, (0, 0, 0, 1))
+    assert shared.boxes[1] == plain.boxes[0]
+    assert shared.selectors[1].any()
+    assert torch.equal(shared.crops_of_masks[0], plain.crops_of_masks[0])
+    own = prepare(picture(), list(dense), encoding="fore2token", share=1.75, **options)
+    assert len(own.crops) == 4  # what is shown depends on the mask
+
+    looked = []
+
+    class Counting(WOWSegNamer):
+        def _look(self, pictures: torch.Tensor) -> torch.Tensor:
+            looked.append(len(pictures))
+            return super()._look(pictures)
+
+    model = tiny.model(torch.float64)
+    segments = Segments.from_masks(dense)
+    once = Counting(model, tiny.tokenizer(), "cpu", most_tiles=4)
+    found = sorted(once.names(picture(), segments, longest=4), key=lambda one: one.row)
+    assert looked[1:] == [3]
+    assert found[0].answer == found[2].answer
 
 
 def test_mistakes_are_explained(namer: WOWSegNamer) -> None:

@@ -216,21 +216,25 @@ def draw(statistics: Mapping[str, Any], out: Path) -> list[Path]:
     right.bar(list(shares), list(shares.values()), color="#fba61c")
     right.set(xlabel="share of the picture", ylabel="regions")
     right.tick_params(axis="x", rotation=45)
-    levels = Figure(figsize=(10, 4.5), layout="constrained")
+    rows = [
+        (number, primary, second, count)
+        for number, (primary, seconds) in enumerate(statistics["coarse"].items())
+        for second, count in sorted(seconds.items(), key=lambda item: -item[1])
+        if count
+    ]
+    levels = Figure(figsize=(8, 1.8 + 0.2 * len(rows)), layout="constrained")
     axis = levels.subplots()
-    for row, (primary, seconds) in enumerate(statistics["coarse"].items()):
-        start = 0
-        largest = sorted(seconds.items(), key=lambda item: -item[1])
-        for number, (second, count) in enumerate(pair for pair in largest if pair[1]):
-            axis.barh(row, count, left=start, color=f"C{row}", alpha=1 / (1 + 0.35 * number))
-            if count > 0.04 * max(1, statistics["regions"]):
-                axis.text(start + count / 2, row, second, ha="center", va="center", fontsize=7)
-            start += count
-        axis.text(start, row, f" {start}", va="center", fontsize=8)
-        del primary
-    axis.set_yticks(range(len(statistics["coarse"])), list(statistics["coarse"]))
-    axis.invert_yaxis()
+    for primary in dict.fromkeys(row[1] for row in rows):
+        mine = [(place, row) for place, row in enumerate(rows) if row[1] == primary]
+        total = sum(row[3] for _, row in mine)
+        axis.barh(
+            [place for place, _ in mine], [row[3] for _, row in mine],
+            color=f"C{mine[0][1][0]}", label=f"{primary} ({total:,})",
+        )  # fmt: skip
+    axis.set_yticks(range(len(rows)), [row[2] for row in rows], fontsize=8)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set(xlabel="regions")
+    levels.legend(loc="outside upper center", ncols=3)
     files = []
     for figure, name in ((tail, "long_tail.png"), (levels, "coarse.png")):
         with atomic_write(out / name) as stream:

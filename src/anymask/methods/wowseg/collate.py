@@ -102,7 +102,7 @@ class Collate:
             )
             for one, sample in zip(seen, samples, strict=True)
         ]
-        flags = [torch.tensor([False] * len(p.tiles) + [True] * len(p.crops)) for p in seen]
+        flags = [torch.tensor([False] * len(p.tiles) + [True] * len(p.rows)) for p in seen]
         ids, labels, region, output = (
             _padded([getattr(row, name) for row in rows], filler)
             for name, filler in (("ids", 0), ("labels", IGNORED), ("region", 0), ("output", 0))
@@ -117,7 +117,7 @@ class Collate:
             )
             positions = torch.arange(ids.shape[1]).expand_as(ids).contiguous()
         return {
-            "pixel_values": torch.cat([torch.cat([p.tiles, p.crops]) for p in seen]),
+            "pixel_values": torch.cat([torch.cat([p.tiles, p.crops_of_masks]) for p in seen]),
             "is_crop": torch.cat(flags),
             "selectors": torch.cat([p.selectors for p in seen]),
             "input_ids": ids,

@@ -62,7 +62,7 @@ class WOWSegNamer:
         question: has one ``<image>`` for the picture; the released model was trained with the
             default.
         system: the system's turn; the same.
-        most_tiles, scale, encoding: see ``picture.prepare``.
+        most_tiles, scale, encoding, share: see ``picture.prepare``.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class WOWSegNamer:
         most_tiles: int = 12,
         scale: float = 2.0,
         encoding: Encoding = "mask2token",
+        share: float = 1.0,
     ) -> None:
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
@@ -84,6 +85,7 @@ class WOWSegNamer:
         self.most_tiles = most_tiles
         self.scale = scale
         self.encoding = encoding
+        self.share = share
 
     def __call__(
         self, image: Image, segments: Segments, *, longest: int = 24, **sampling: Any
@@ -155,6 +157,7 @@ class WOWSegNamer:
             side=side,
             grid=grid,
             encoding=self.encoding,
+            share=self.share,
         )
         for row, status in enumerate(seen.status):
             if status != "ok":
@@ -197,7 +200,10 @@ class WOWSegNamer:
 
     def _regions(self, seen: Prepared, part: slice) -> list[Tensor]:
         """The tokens of every mask: K x (n, D)."""
-        tokens, selectors = self._look(seen.crops[part]), seen.selectors[part].to(self.device)
+        used = sorted(set(seen.crop_of[part]))
+        place = {crop: k for k, crop in enumerate(used)}
+        tokens = self._look(seen.crops[used])[[place[crop] for crop in seen.crop_of[part]]]
+        selectors = seen.selectors[part].to(self.device)
         flat = region_tokens(tokens, torch.ones(len(tokens), dtype=torch.bool), selectors)
         return list(flat.split(selectors.flatten(1).sum(1).tolist()))
 

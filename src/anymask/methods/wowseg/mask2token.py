@@ -8,6 +8,7 @@ lies in the mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,47 @@ def _span(first: int, last: int, side: float, length: int) -> tuple[int, int]:
         else:
             low = max(0, int(high - wanted))
     return low, high
+
+
+def shared_windows(
+    masks: Sequence[NDArray[np.bool_]], windows: Sequence[Box | None], share: float
+) -> list[Box | None]:
+    """Fewer windows for the same masks: looking at crops is most of what naming costs.
+
+    From the largest window on, a mask takes the smallest window there is that holds it whole and is
+    at most ``share`` times as large (in area's root) as its own. At a scale of 2 and a share of
+    1.75 a mask is then seen at a scale of 3.5 at most, over which the paper's accuracy is flat
+    (Table 5).
+
+    Args:
+        masks: M on the canvas.
+        windows: their own, None for empty masks.
+        share: 1 or more.
+
+    Returns:
+        M windows.
+    """
+    found, chosen = list(windows), list[Box]()
+    order = [k for k, window in enumerate(windows) if window is not None]
+    order.sort(key=lambda k: _area(windows[k]), reverse=True)
+    for k in order:
+        rows, columns = np.flatnonzero(masks[k].any(1)), np.flatnonzero(masks[k].any(0))
+        fits = [
+            box
+            for box in chosen
+            if _area(box) <= share**2 * _area(windows[k])
+            and box[0] <= columns[0] <= columns[-1] < box[2]
+            and box[1] <= rows[0] <= rows[-1] < box[3]
+        ]
+        if fits:
+            found[k] = min(fits, key=_area)
+        else:
+            chosen.append(windows[k])  # type: ignore[arg-type]
+    return found
+
+
+def _area(box: Box | None) -> int:
+    return 0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
 
 
 def selector(

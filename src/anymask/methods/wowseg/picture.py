@@ -17,7 +17,15 @@ from torch import Tensor
 
 from anymask.errors import InputError
 from anymask.image import Image
-from anymask.methods.wowseg.mask2token import GRID, Box, Thin, crop_box, on_canvas, selector
+from anymask.methods.wowseg.mask2token import (
+    GRID,
+    Box,
+    Thin,
+    crop_box,
+    on_canvas,
+    selector,
+    shared_windows,
+)
 from anymask.nn.picture_input import normalised
 from anymask.ops.tile_grid import TILE, tile_grid
 
@@ -34,20 +42,27 @@ class Prepared:
     Attributes:
         canvas: (width, height) of the tile canvas in pixels.
         tiles: (T, 3, S, S), the thumbnail last when there is more than one tile.
-        crops: (K, 3, S, S) of the masks that have any token.
+        crops: (U, 3, S, S); masks with the same window share one.
+        crop_of: which crop each of the K masks with any token has.
         selectors: (K, g, g) bool.
         boxes: K windows on the canvas.
-        rows: which of the M masks the K crops belong to.
+        rows: which of the M masks these K are.
         status: of all M masks.
     """
 
     canvas: tuple[int, int]
     tiles: Tensor
     crops: Tensor
+    crop_of: tuple[int, ...]
     selectors: Tensor
     boxes: tuple[Box, ...]
     rows: tuple[int, ...]
     status: tuple[Status, ...]
+
+    @property
+    def crops_of_masks(self) -> Tensor:
+        """(K, 3, S, S): one crop a mask."""
+        return self.crops[list(self.crop_of)]
 
     def picture_tokens(self, cells: int) -> int:
         """Visual tokens of the picture, at so many a tile."""
@@ -65,6 +80,7 @@ def prepare(
     encoding: Encoding = "mask2token",
     thin: Thin = "nearest_cell",
     jpeg: int | None = None,
+    share: float = 1.0,
 ) -> Prepared:
     """Cut a picture up.
 
@@ -80,6 +96,8 @@ def prepare(
         thin: what a mask keeps that no token's sample hits, see :func:`selector`.
         jpeg: a seed: compress every tile and crop at a quality drawn from 75 to 100 first, as the
             released training does where a data set asks for it.
+        share: masks may use another one's window that is up to so many times as large as their own;
+            1 = only the same window. See :func:`~anymask.methods.wowseg.mask2token.shared_windows`.
 
     Raises:
         InputError: a mask of another size.
@@ -100,11 +118,16 @@ def prepare(
     ]
     if len(tiles) > 1:
         tiles.append(whole.resize((side, side), PIL.Image.Resampling.BICUBIC))
-    crops, selectors, boxes, kept = [], [], [], []
+    laid_out = [on_canvas(mask, size) for mask in masks]
+    windows = [crop_box(laid, scale) for laid in laid_out]
+    if encoding == "mask2token" and share > 1:
+        windows = shared_windows(laid_out, windows, share)
+    crops: list[Tensor] = []
+    crop_of: list[int] = []
+    known: dict[Box, int] = {}
+    selectors, boxes, kept = [], [], []
     status: list[Status] = []
-    for number, mask in enumerate(masks):
-        laid = on_canvas(mask, size)
-        box = crop_box(laid, scale)
+    for number, (laid, box) in enumerate(zip(laid_out, windows, strict=True)):
         if box is None:
             status.append("empty_mask")
             continue
@@ -114,9 +137,12 @@ def prepare(
         elif not chosen.any():
             status.append("no_token")
             continue
-        part = _shown(canvas.crop(box), laid[box[1] : box[3], box[0] : box[2]], encoding)
-        part = _compressed(part, source)
-        crops.append(_pixels(part.resize((side, side), PIL.Image.Resampling.BICUBIC)))
+        if box not in known or encoding != "mask2token" or source is not None:
+            part = _shown(canvas.crop(box), laid[box[1] : box[3], box[0] : box[2]], encoding)
+            part = _compressed(part, source)
+            known[box] = len(crops)
+            crops.append(_pixels(part.resize((side, side), PIL.Image.Resampling.BICUBIC)))
+        crop_of.append(known[box])
         selectors.append(torch.from_numpy(chosen))
         boxes.append(box)
         kept.append(number)
@@ -125,6 +151,7 @@ def prepare(
         size,
         torch.stack([_pixels(_compressed(tile, source)) for tile in tiles]),
         torch.stack(crops) if crops else torch.zeros(0, 3, side, side),
+        tuple(crop_of),
         torch.stack(selectors) if selectors else torch.zeros(0, grid, grid, dtype=torch.bool),
         tuple(boxes),
         tuple(kept),
