@@ -22,10 +22,10 @@ import pytest
 from fake_vision_server import COLORS, FakeServer
 from typer.testing import CliRunner
 
+from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k import stages
 from anymask.benchmarks.rr7k.candidates import read_candidates
 from anymask.benchmarks.rr7k.hierarchy import COARSE
-from anymask.benchmarks.rr7k.ledger import Ledger
 from anymask.benchmarks.rr7k.review import Review, serve
 from anymask.benchmarks.rr7k.server import VisionServer
 from anymask.cli.app import app

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from anymask.image import Image
     from anymask.methods.openworldsam import PhraseFinder
     from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.sam.prompting import SamPrompter
     from anymask.methods.sam2.prompting import Sam2Prompter
     from anymask.methods.segprompt.few_shot import SegPromptFinder
     from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.nn.sam2 import Sam2
     from anymask.segments import Segments
 
-    Finder = PhraseFinder | Sam2Prompter | SegPromptFinder
+    Finder = PhraseFinder | Sam2Prompter | SamPrompter | SegPromptFinder
     Discoverer = Callable[..., Segments]
     DiscoverOne = Callable[[Image], Segments]
 
@@ -35,6 +36,7 @@ DEFAULT = "segprompt-pocket"
 DEFAULT_MATCHER = "ovsnet-scenes"
 # The published SAM 2 folders are saved as video models; their picture parts are all there.
 SAM2_TYPES = ("sam2", "sam2_video")
+SAM_TYPES = ("sam", "sam_hq")
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,9 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
     """A finder: of phrases, of clicks and boxes, or of what examples show.
 
     Args:
-        name: a name of the table; a folder or hub id of an OpenWorldSAM, a SAM 2, or a model
-            trained with prompt branches; one of Meta's SAM 2 files (``.pt``); or a released
-            OpenWorldSAM checkpoint beside which lies ``beit3.spm``.
+        name: a name of the table; a folder or hub id of an OpenWorldSAM, a SAM 2, a SAM (or
+            SAM-HQ), or a model trained with prompt branches; one of Meta's SAM 2 files (``.pt``);
+            or a released OpenWorldSAM checkpoint beside which lies ``beit3.spm``.
         device: as for :func:`load_discoverer`.
 
     Raises:
@@ -240,6 +242,13 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
         return PhraseFinder(model, load_words(source), device)
     if kind in SAM2_TYPES:
         return Sam2Prompter(_sam2(source, device))
+    if kind in SAM_TYPES:
+        from anymask.methods.sam.prompting import load_sam
+
+        try:
+            return load_sam(source, kind, device)
+        except Exception as error:  # a damaged file raises almost anything
+            raise CheckpointError(f"the SAM in {source} cannot be loaded: {error}") from error
     if kind == PromptLearningConfig.model_type:
         return SegPromptFinder(_saved(PromptLearningModel, source), device)
     raise CheckpointError(

@@ -184,12 +184,13 @@ def find(
             max_segments=max_segments,
             two_stage=two_stage,
         )
+    from anymask.methods.sam.prompting import SamPrompter
     from anymask.methods.sam2.prompting import Sam2Prompter
 
     prompter = getattr(finder, "prompts", finder)
-    if not isinstance(prompter, Sam2Prompter):
+    if not isinstance(prompter, (Sam2Prompter, SamPrompter)):
         raise CheckpointError(
-            f"{model} does not understand clicks: give a SAM 2 or an OpenWorldSAM"
+            f"{model} does not understand clicks: give a SAM, a SAM 2 or an OpenWorldSAM"
         )
     found = prompter(picture, points, point_labels, boxes, masks, multimask=multimask)
     return found if min_score is None else found[found.scores >= min_score]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymask.errors import DataError
+from anymask.metrics.matching import AREA_RANGES
 from anymask.metrics.naming import Encode, Scorer, naming_scores, naming_summary
 from anymask.report import Report
 
-# Side lengths in pixels between which a region counts as small and medium, COCO's.
-SMALL, MEDIUM = 32**2, 96**2
+SIZES = {size: AREA_RANGES[size] for size in ("small", "medium", "large")}
 RARE, FREQUENT = 10, 100  # regions of a class: LVIS's borders for pictures
 
 
@@ -91,26 +91,39 @@ def _pairs_of(file: Path, number: int, row: Any) -> list[NamedPair]:
         ) from error
 
 
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def scored(pairs: Sequence[NamedPair], encode: Encode, scorer: Scorer = "wowseg") -> Scores:
+    """Semantic similarity and semantic IoU of every pair: (N,) each."""
+    return naming_scores([p.found for p in pairs], [p.truth for p in pairs], encode, scorer)
+
+
 def measure_naming(
     pairs: Sequence[NamedPair],
-    encode: Encode,
+    scores: Scores,
     *,
     name: str = "predictions",
     scorer: Scorer = "wowseg",
     encoder: str = "",
+    masks: str | None = None,
+    about: Mapping[str, float] | None = None,
 ) -> Report:
     """Means over regions (micro, as released) and over classes, by size and by frequency.
 
+    A region without a name counts as a wrong one; the released evaluation leaves regions whose mask
+    is empty out, which is ``named``'s slice here.
+
     Args:
         pairs: names and truths.
-        encode: texts -> unit vectors.
+        scores: of :func:`scored`.
         name: of what is measured.
         scorer: whose rules.
         encoder: where its weights came from, for the report.
+        masks: which kind was named, for the report.
+        about: further numbers for the report, such as the masks' own IoU.
     """
-    similarity, overlap = naming_scores(
-        [p.found for p in pairs], [p.truth for p in pairs], encode, scorer
-    )
+    similarity, overlap = scores
     counts = Counter(p.truth for p in pairs)
     rows: dict[str, list[int]] = {}
     for k, pair in enumerate(pairs):
@@ -121,6 +134,7 @@ def measure_naming(
     metrics["class_mean_iou"] = _mean([float(overlap[mine].mean()) for mine in rows.values()])
     metrics["classes"] = float(len(rows))
     metrics["unnamed"] = float(sum(not p.found.strip() for p in pairs))
+    metrics |= about or {}
     metrics["per_class"] = per_class
     slices: dict[str, dict[str, float]] = {}
     for group, chosen in _groups(pairs, counts).items():
@@ -135,6 +149,7 @@ def measure_naming(
             "scorer": scorer,
             "means": "over regions; class_mean over classes",
             "encoder": encoder,
+            **({} if masks is None else {"masks": masks}),
         },
     )
 
@@ -142,23 +157,15 @@ def measure_naming(
 def _groups(pairs: Sequence[NamedPair], counts: Counter[str]) -> dict[str, NDArray[np.bool_]]:
     number = np.array([counts[p.truth] for p in pairs])
     area = np.array([np.nan if p.area is None else p.area for p in pairs], float)
+    named = np.array([bool(p.found.strip()) for p in pairs], bool)
     return {
+        **({} if named.all() else {"named": named}),
         "rare": number <= RARE,
         "common": (number > RARE) & (number <= FREQUENT),
         "frequent": number > FREQUENT,
-        "small": area < SMALL,
-        "medium": (area >= SMALL) & (area < MEDIUM),
-        "large": area >= MEDIUM,
+        **{size: (area >= low) & (area < high) for size, (low, high) in SIZES.items()},
     }
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
-
-
-def worst(
-    pairs: Sequence[NamedPair], encode: Callable[[Sequence[str]], Any], count: int = 20
-) -> list[tuple[NamedPair, float]]:
-    """The regions whose names mean the least of what they should, worst first."""
-    similarity, _ = naming_scores([p.found for p in pairs], [p.truth for p in pairs], encode)
-    return [(pairs[k], float(similarity[k])) for k in np.argsort(similarity, kind="stable")[:count]]

@@ -401,10 +401,30 @@ def read_any(dataset: str, root: Path):  # type: ignore[no-untyped-def]
 
 @app.command()
 def naming(
-    predictions: Path = typer.Option(
-        ..., help="JSON file (or a folder of them): records with prediction and truth, or "
+    predictions: Path | None = typer.Option(
+        None, help="JSON file (or a folder of them): records with prediction and truth, or "
         "WOW-Seg's with pred_labels and gt_labels.",
     ),
+    regions: Path | None = typer.Option(
+        None, help="Or lines of regions (anymask data regions) that --model names first."
+    ),
+    images: Path | None = typer.Option(None, help="With --regions: folder of the pictures."),
+    model: str | None = typer.Option(None, help="With --regions: a model of anymask name."),
+    masks: str = typer.Option(
+        "true", help="With --regions: true, box, rotated-box, ellipse, or sam: what --prompter "
+        "draws for the true boxes.",
+    ),
+    prompter: str = typer.Option(
+        "sam2.1-hiera-large", help="With --masks sam: a SAM 2, SAM or SAM-HQ."
+    ),
+    share: float = typer.Option(
+        1.0, min=1, help="With --regions: masks may use windows so many times as large; faster."
+    ),
+    save: Path | None = typer.Option(
+        None, help="With --regions: file of the names; the same command goes on there. Default: "
+        "beside the regions.",
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
     scorer: str = typer.Option("wowseg", help="Whose rules: wowseg or osprey."),
     encoder: str | None = typer.Option(
         None, help="Folder or id of another sentence encoder; default: all-MiniLM-L6-v2."
@@ -412,26 +432,38 @@ def naming(
     worst: int = typer.Option(0, min=0, help="Also print so many of the worst names."),
     out: Path | None = Out,
 ) -> None:  # fmt: skip
-    """Semantic similarity and semantic IoU of free names."""
-    from anymask.benchmarks.naming_protocol import measure_naming, read_pairs
-    from anymask.benchmarks.naming_protocol import worst as worst_of
+    """Semantic similarity and semantic IoU of free names, of a results file or of a model."""
+    from anymask.benchmarks.naming_protocol import measure_naming, read_pairs, scored
     from anymask.errors import InputError
     from anymask.nn.sentence_encoder import load_sentence_encoder
 
     if scorer not in ("wowseg", "osprey"):
         raise InputError(f"--scorer is {scorer!r}: use wowseg or osprey")
-    pairs = read_pairs(predictions)
+    if (predictions is None) == (regions is None):
+        raise InputError("say what to measure, in one way: --predictions FILE or --regions FILE")
+    about: dict[str, float] = {}
+    if predictions is not None:
+        pairs = read_pairs(predictions)
+    else:
+        from anymask.cli.naming import name_a_file
+
+        assert regions is not None
+        pairs, about = name_a_file(regions, images, model, masks, prompter, share, save, device)
     read = load_sentence_encoder(encoder) if encoder else load_sentence_encoder()
+    scores = scored(pairs, read, scorer)  # type: ignore[arg-type]
     report = measure_naming(
         pairs,
-        read,
-        name=predictions.name,
+        scores,
+        name=(predictions or regions or Path()).name,
         scorer=scorer,  # type: ignore[arg-type]
         encoder=read.source,
+        masks=masks if regions is not None else None,
+        about=about,
     )
     _show(report, out)
-    for pair, similarity in worst_of(pairs, read, worst) if worst else ():
-        typer.echo(f"{similarity:6.3f}  {pair.found!r} for {pair.truth!r}  ({pair.where})")
+    for k in scores[0].argsort(kind="stable")[:worst]:
+        pair = pairs[k]
+        typer.echo(f"{scores[0][k]:6.3f}  {pair.found!r} for {pair.truth!r}  ({pair.where})")
 
 
 @app.command()

@@ -13,8 +13,8 @@ from anymask.cli.progress import Progress
 from anymask.errors import DataError, InputError, MissingExtraError, PartialFailure
 
 if TYPE_CHECKING:
+    from anymask.benchmarks.ledger import Ledger
     from anymask.benchmarks.rr7k.candidates import Candidate
-    from anymask.benchmarks.rr7k.ledger import Ledger
     from anymask.benchmarks.rr7k.server import VisionServer
     from anymask.benchmarks.rr7k.stages import Question
     from anymask.image import Image
@@ -61,9 +61,9 @@ def build(
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
 ) -> None:
     """Name regions and ask again whether frequent names are right; kill and repeat as you like."""
+    from anymask.benchmarks.ledger import Ledger
     from anymask.benchmarks.rr7k import stages
     from anymask.benchmarks.rr7k.candidates import read_candidates
-    from anymask.benchmarks.rr7k.ledger import Ledger
     from anymask.methods.wowseg.names import clean_answer
 
     if (namer is None) == (server is None):
@@ -231,8 +231,8 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _open(folder: Path) -> tuple[list[Candidate], Ledger, dict[str, Any]]:
+    from anymask.benchmarks.ledger import Ledger
     from anymask.benchmarks.rr7k.candidates import read_candidates
-    from anymask.benchmarks.rr7k.ledger import Ledger
 
     settings = _settings(folder / SETTINGS)
     candidates = read_candidates(

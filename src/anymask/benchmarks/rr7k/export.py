@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k.candidates import Candidate
 from anymask.benchmarks.rr7k.hierarchy import COARSE, Encode, coarse_of
-from anymask.benchmarks.rr7k.ledger import Ledger
 from anymask.benchmarks.rr7k.review import Review
 from anymask.benchmarks.rr7k.stages import NAME, VERIFY, heads, names
 from anymask.data.formats.atomic import atomic_write

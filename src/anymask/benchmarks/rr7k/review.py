@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import PIL.Image
 
+from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k.candidates import Candidate
-from anymask.benchmarks.rr7k.ledger import Ledger
 from anymask.benchmarks.rr7k.stages import (
     REVIEW,
     VERIFY,

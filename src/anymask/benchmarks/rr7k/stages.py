@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k.candidates import Candidate
-from anymask.benchmarks.rr7k.ledger import Ledger
 from anymask.benchmarks.rr7k.server import VisionServer
 from anymask.errors import AnymaskError, ServerError
 from anymask.image import Image, read_image

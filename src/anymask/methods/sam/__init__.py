@@ -1,0 +1,1 @@
+"""SAM and SAM-HQ of Hugging Face, for clicks and boxes."""
