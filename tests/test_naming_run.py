@@ -102,13 +102,17 @@ def test_in_the_terminal(tmp_path: Path, masks: str) -> None:
     file = regions(tmp_path, 2)
     arguments = ["measure", "naming", "--regions", str(file.path), "--model", str(model),
                  "--masks", masks, "--prompter", str(tmp_path / "sam"), "--device", "cpu",
-                 "-o", str(tmp_path / "report.json"), "--worst", "1"]  # fmt: skip
+                 "-o", str(tmp_path / "report.json"), "--worst", "1", "--gallery",
+                 str(tmp_path / "worst.png")]  # fmt: skip
     result = RUN.invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["metrics"]["empty_masks"] == 2
     assert report["metrics"]["instances"] == 6
     assert report["protocol"]["masks"] == masks
+    gallery = np.asarray(PIL.Image.open(tmp_path / "worst.png"))
+    red = (gallery[..., 0] > 200) & (gallery[..., 1:].max(-1) < 60)
+    assert red.sum() > 500  # contours of what is shown
     names = (tmp_path / "regions.names.jsonl").read_bytes()
     assert RUN.invoke(app, arguments).exit_code == 0
     assert (tmp_path / "regions.names.jsonl").read_bytes() == names

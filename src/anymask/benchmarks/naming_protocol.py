@@ -137,7 +137,7 @@ def measure_naming(
     metrics |= about or {}
     metrics["per_class"] = per_class
     slices: dict[str, dict[str, float]] = {}
-    for group, chosen in _groups(pairs, counts).items():
+    for group, chosen in groups(pairs, counts).items():
         if chosen.any():
             slices[group] = naming_summary(similarity[chosen], overlap[chosen])
     return Report(
@@ -154,7 +154,8 @@ def measure_naming(
     )
 
 
-def _groups(pairs: Sequence[NamedPair], counts: Counter[str]) -> dict[str, NDArray[np.bool_]]:
+def groups(pairs: Sequence[NamedPair], counts: Counter[str]) -> dict[str, NDArray[np.bool_]]:
+    """(N,) bool for each kind of region: by how often its class occurs and by its size."""
     number = np.array([counts[p.truth] for p in pairs])
     area = np.array([np.nan if p.area is None else p.area for p in pairs], float)
     named = np.array([bool(p.found.strip()) for p in pairs], bool)

@@ -430,6 +430,9 @@ def naming(
         None, help="Folder or id of another sentence encoder; default: all-MiniLM-L6-v2."
     ),
     worst: int = typer.Option(0, min=0, help="Also print so many of the worst names."),
+    gallery: Path | None = typer.Option(
+        None, help="With --regions: draw the worst names of small, large and rare regions (PNG)."
+    ),
     out: Path | None = Out,
 ) -> None:  # fmt: skip
     """Semantic similarity and semantic IoU of free names, of a results file or of a model."""
@@ -441,6 +444,8 @@ def naming(
         raise InputError(f"--scorer is {scorer!r}: use wowseg or osprey")
     if (predictions is None) == (regions is None):
         raise InputError("say what to measure, in one way: --predictions FILE or --regions FILE")
+    if gallery is not None and regions is None:
+        raise InputError("--gallery draws regions: give --regions")
     about: dict[str, float] = {}
     if predictions is not None:
         pairs = read_pairs(predictions)
@@ -461,6 +466,12 @@ def naming(
         about=about,
     )
     _show(report, out)
+    if gallery is not None and regions is not None:
+        from anymask.benchmarks.naming_gallery import draw_gallery
+        from anymask.cli.naming import looker
+
+        draw_gallery(pairs, scores[0], looker(regions, images), gallery)
+        typer.echo(f"written: {gallery}")
     for k in scores[0].argsort(kind="stable")[:worst]:
         pair = pairs[k]
         typer.echo(f"{scores[0][k]:6.3f}  {pair.found!r} for {pair.truth!r}  ({pair.where})")

@@ -11,6 +11,7 @@ from anymask.cli.progress import Progress
 from anymask.errors import InputError, PartialFailure
 
 if TYPE_CHECKING:
+    from anymask.benchmarks.naming_gallery import Look
     from anymask.benchmarks.naming_protocol import NamedPair
     from anymask.benchmarks.naming_run import Redraw
     from anymask.image import Image
@@ -91,3 +92,19 @@ def _redraw(masks: str, prompter: str, device: str) -> Redraw | None:
         return Segments.from_masks([shaped(mask, masks) for mask in true], size=image.size)  # type: ignore[arg-type]
 
     return changed
+
+
+def looker(regions: Path, images: Path | None) -> Look:
+    """Where the picture and the mask of a measured name are found again."""
+    from anymask.data.regions import RegionFile
+    from anymask.ops.rle import decode
+
+    file = RegionFile.read(regions, images)
+    numbers = {record.id: number for number, record in enumerate(file)}
+
+    def look(pair: NamedPair) -> Any:
+        record, _, row = pair.where.rpartition(", ")
+        number = numbers[record]
+        return file.read_image(number), decode(file[number].rles[int(row)])
+
+    return look

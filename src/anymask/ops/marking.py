@@ -1,8 +1,10 @@
-"""A region drawn on its picture in red: what a vision model is asked about (RR-7K)."""
+"""A region drawn on its picture in red: what a vision model is asked about (RR-7K), and what people
+look at."""
 
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -27,3 +29,30 @@ def marked(image: Image, mask: NDArray[np.bool_], opacity: float = OPACITY) -> I
     pixels[mask] = (1 - opacity) * pixels[mask] + opacity * RED
     pixels[edge] = RED
     return Image(pixels.round().astype(np.uint8))
+
+
+def marked_part(
+    image: Image, mask: NDArray[np.bool_], side: int, context: float = 1.0
+) -> PIL.Image.Image:
+    """A marked mask with its surroundings, made to fit a square.
+
+    Args:
+        image: the picture.
+        mask: (H, W) bool; the whole picture is shown when it is empty.
+        side: of the square in pixels; larger parts are scaled down to it.
+        context: how much is shown on each side of the mask, as a share of its longer side.
+    """
+    drawn = PIL.Image.fromarray(marked(image, mask).pixels)
+    if mask.any():
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        around = context * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+        drawn = drawn.crop(
+            (
+                max(0, int(columns[0] - around)),
+                max(0, int(rows[0] - around)),
+                min(drawn.width, int(columns[-1] + 1 + around)),
+                min(drawn.height, int(rows[-1] + 1 + around)),
+            )
+        )
+    drawn.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+    return drawn

@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
-import PIL.Image
-
 from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k.candidates import Candidate
 from anymask.benchmarks.rr7k.stages import (
@@ -32,13 +29,12 @@ from anymask.benchmarks.rr7k.stages import (
 from anymask.data.formats.atomic import atomic_write
 from anymask.errors import AnymaskError, DataError, InputError
 from anymask.image import read_image
-from anymask.ops.marking import marked
+from anymask.ops.marking import marked_part
 from anymask.ops.rle import decode
 
 VERDICTS = ("keep", "delete", "rename", "undo")
 COLUMNS = ("region", "picture", "name", "verifier", "verdict", "new_name")
 SHOWN = 360  # pixels: side of a picture on the page
-CONTEXT = 1.0  # of the region's size, shown on each side of it
 LARGEST_POST = 1 << 16  # bytes
 
 
@@ -112,19 +108,7 @@ class Review:
         one = self.regions.get(key)
         if one is None:
             raise InputError(f"there is no region {key!r}")
-        mask = decode(one.rle)
-        drawn = PIL.Image.fromarray(marked(read_image(one.file), mask).pixels)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        around = CONTEXT * max(len(rows), len(columns))
-        part = drawn.crop(
-            (
-                max(0, int(columns[0] - around)),
-                max(0, int(rows[0] - around)),
-                min(drawn.width, int(columns[-1] + 1 + around)),
-                min(drawn.height, int(rows[-1] + 1 + around)),
-            )
-        )
-        part.thumbnail((SHOWN, SHOWN), PIL.Image.Resampling.LANCZOS)
+        part = marked_part(read_image(one.file), decode(one.rle), SHOWN)
         stream = io.BytesIO()
         part.save(stream, "JPEG", quality=88, subsampling=0)
         return stream.getvalue()
