@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -39,7 +40,7 @@ def marked_part(
     Args:
         image: the picture.
         mask: (H, W) bool; the whole picture is shown when it is empty.
-        side: of the square in pixels; larger parts are scaled down to it.
+        side: of the square in pixels; the part is scaled to it.
         context: how much is shown on each side of the mask, as a share of its longer side.
     """
     drawn = PIL.Image.fromarray(marked(image, mask).pixels)
@@ -54,5 +55,4 @@ def marked_part(
                 min(drawn.height, int(rows[-1] + 1 + around)),
             )
         )
-    drawn.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
-    return drawn
+    return PIL.ImageOps.contain(drawn, (side, side), PIL.Image.Resampling.LANCZOS)

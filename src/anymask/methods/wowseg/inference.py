@@ -191,8 +191,12 @@ class WOWSegNamer:
 
     def _read(self, seen: Prepared, prompt: Prompt) -> DynamicCache:
         """The picture and the question, once."""
+        return self._read_tokens(self._look(seen.tiles), prompt)
+
+    def _read_tokens(self, tiles: Tensor, prompt: Prompt) -> DynamicCache:
+        """The same, of tiles that were looked at: (T, cells, D)."""
         ids = torch.tensor([prompt.prefix], device=self.device)
-        embeds = embeddings(self.model, ids, self._look(seen.tiles).flatten(0, 1))
+        embeds = embeddings(self.model, ids, tiles.flatten(0, 1))
         cache = DynamicCache(config=self.model.config.text_config)
         # Without a mask of four dimensions this is an ordinary causal prefill.
         self.model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
