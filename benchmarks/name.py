@@ -146,9 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.75, help="windows that masks may share")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--loop-runs", type=int, default=1)
-    parser.add_argument(
-        "--layers", type=int, default=24, help="of the eye and of the language model"
-    )
+    parser.add_argument("--layers", type=int, default=24, help="of eye and language model")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")

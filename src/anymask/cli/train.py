@@ -282,7 +282,8 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     if recipe == "internvl-scenes":
         from anymask.training.recipes.wowseg_scenes import internvl_scenes
 
-        return internvl_scenes(**chosen)
+        go_on = {"init": folder} if (folder / "config.json").is_file() else {}
+        return internvl_scenes(**go_on, **chosen)
     if recipe == "wowseg-scenes":
         from anymask.training.recipes.wowseg_scenes import wowseg_scenes
 

@@ -48,7 +48,11 @@ def small_config() -> InternVLConfig:
 
 
 def internvl_scenes(
-    scenes: int = 24_000, batch_size: int = 16, seed: int = 0, size: int = 256
+    scenes: int = 24_000,
+    batch_size: int = 16,
+    seed: int = 0,
+    size: int = 256,
+    init: Path | None = None,
 ) -> Recipe:
     """Pre-training: names of everything, from boxes.
 
@@ -57,11 +61,12 @@ def internvl_scenes(
         batch_size: scenes a step.
         seed: of weights and scenes.
         size: side of the scenes in pixels.
+        init: folder of an earlier run whose weights this one starts from.
     """
     config = small_config()
     return on_scenes(
         "internvl-scenes",
-        lambda: WOWSegTraining(config),
+        lambda: WOWSegTraining(config) if init is None else _loaded(init),
         lambda: SceneRegions(scenes, size, 1300 + seed, "val", "boxes"),
         Collate(config, names_tokenizer(), **ASKED),
         batch_size,
@@ -93,10 +98,14 @@ def wowseg_scenes(
     config = InternVLConfig.from_pretrained(init)
     return on_scenes(
         "wowseg-scenes",
-        lambda: WOWSegTraining.around(InternVLForConditionalGeneration.from_pretrained(init)),
+        lambda: _loaded(init),
         lambda: SceneRegions(scenes, size, 1400 + seed, "train", "masks", masks),
         Collate(config, names_tokenizer(), **{**ASKED, **collate}),
         batch_size,
         seed,
         lr=1e-3,
     )
+
+
+def _loaded(folder: Path) -> WOWSegTraining:
+    return WOWSegTraining.around(InternVLForConditionalGeneration.from_pretrained(folder))
