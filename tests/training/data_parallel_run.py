@@ -18,9 +18,12 @@ from anymask.methods.ovsnet.collate import Collate as WordsCollate
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
+from anymask.methods.wowseg.collate import Collate as NameCollate
+from anymask.methods.wowseg.training import WOWSegTraining
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
 from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
+from anymask.training.scene_regions import SceneRegions
 from anymask.training.scene_samples import KNOWN, STUFF_NAMES, SceneSamples
 
 
@@ -61,6 +64,9 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
         return
     if loss == "phrases":
         phrases(out, optimizer)
+        return
+    if loss == "names":
+        names(out, optimizer)
         return
     config = tiny_config(loss == "dense")
     recipe = Recipe(
@@ -178,6 +184,37 @@ def phrases(out: str, optimizer: str) -> None:
         model=model,
         data=lambda: Ragged(8, 64, 3),
         collate=collate_double,
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-3,
+        others_lr=1e-3,
+        warmup=0,
+        clip=0.0,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+class FewNames(SceneRegions):
+    """Scenes of which every other one shows other numbers of regions, or none."""
+
+    def __getitem__(self, index: int):
+        sample = super().__getitem__(index)
+        count = (3, 0, 1, 5)[index % 4]
+        return {**sample, **{k: sample[k][:count] for k in ("masks", "names")}}
+
+
+def names(out: str, optimizer: str) -> None:
+    """WOW-Seg on scenes, with other numbers of regions and of letters in every picture."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
+    import wowseg_tiny as tiny
+
+    start = tiny.model()
+    asked = {"question": "<image> is", "system": "s", "most_tiles": 1}
+    recipe = Recipe(
+        name="tiny-names",
+        model=lambda: WOWSegTraining.around(start).double(),
+        data=lambda: FewNames(8, 64, 3),
+        collate=in_double(NameCollate(start.config, tiny.tokenizer(), **asked)),
         batch_size=4,
         optimizer=optimizer,
         lr=1e-3,

@@ -34,6 +34,7 @@ def run(processes: int, *arguments: str) -> None:
         ("prompts-dense", "muon"),
         ("words", "adamw"),
         ("phrases", "adamw"),
+        ("names", "adamw"),
     ],
 )
 def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> None:

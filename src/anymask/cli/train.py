@@ -282,8 +282,9 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     if recipe == "internvl-scenes":
         from anymask.training.recipes.wowseg_scenes import internvl_scenes
 
-        go_on = {"init": folder} if (folder / "config.json").is_file() else {}
-        return internvl_scenes(**go_on, **chosen)
+        if (folder / "config.json").is_file():  # go on from there
+            chosen = {"init": folder, **chosen}
+        return internvl_scenes(**chosen)
     if recipe == "wowseg-scenes":
         from anymask.training.recipes.wowseg_scenes import wowseg_scenes
 

@@ -16,11 +16,13 @@ from anymask.methods.openworldsam.inference import PhraseFinder
 from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.segprompt.inference import SegPromptDiscoverer
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.methods.wowseg.inference import WOWSegNamer
 from anymask.metrics.concept import ConceptMeter
 from anymask.metrics.referring import ReferringMeter
 from anymask.metrics.segmentation import Regions, class_wise_recall
 from anymask.metrics.semantic import ConfusionMatrix
 from anymask.ops.rle import area, encode, intersect, iou, merge
+from anymask.segments import Segments
 from anymask.vocabulary import GROUPS, Category, Vocabulary
 
 HELD_OUT_SEED = 987_654
@@ -121,6 +123,28 @@ def phrase_metrics(
     return {
         name: {**concept[name].summary(), **referring[name].summary()} for name in sorted(concept)
     }
+
+
+def naming_by_group(namer: WOWSegNamer, count: int, size: int = 256) -> dict[str, float]:
+    """Share of exactly right names of masks of held-out scenes: ``names`` (mean over the groups),
+    ``names_known``, ``_seen``, ``_unseen`` and ``_stuff``, each over all its regions.
+
+    Args:
+        namer: is asked about every thing and every stuff.
+        count, size: of the scenes.
+    """
+    right: dict[str, list[bool]] = {group: [] for group in (*GROUPS, "stuff")}
+    for scene in held_out(count, size):
+        shown: list[tuple[str, str, NDArray[np.bool_]]] = [
+            (o.thing.group, o.thing.name, scene.mask(k)) for k, o in enumerate(scene.objects)
+        ]
+        shown += [("stuff", name, mask) for name, mask in scene.stuff().items()]
+        masks = Segments.from_masks([mask for *_, mask in shown], size=(size, size))
+        for one in namer.names(scene.as_image(), masks, longest=12):
+            group, name, _ = shown[one.row]
+            right[group].append(one.name == name)
+    found = {f"names_{group}": float(np.mean(values)) for group, values in right.items() if values}
+    return {"names": float(np.mean(list(found.values()))), **found}
 
 
 DENSE_WORDS = Vocabulary(
