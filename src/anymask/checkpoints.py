@@ -19,6 +19,7 @@ from anymask.errors import CheckpointError
 if TYPE_CHECKING:
     from anymask.image import Image
     from anymask.methods.openworldsam import PhraseFinder
+    from anymask.methods.osm.inference import OSMNamer
     from anymask.methods.ovsnet.inference import OVSNetMatcher
     from anymask.methods.sam.prompting import SamPrompter
     from anymask.methods.sam2.prompting import Sam2Prompter
@@ -364,13 +365,15 @@ def _hub_model_type(source: str | Path) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
+def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer:
     """A namer: it takes a picture and masks and calls each by a name.
 
     Args:
         name: a folder or hub id of an InternVL in Hugging Face's layout
             (``OpenGVLab/InternVL3-1B-hf``), or a folder with WOW-Seg's or InternVL's published
-            ``.safetensors`` files; the tokenizer lies in the same place.
+            ``.safetensors`` files; the tokenizer lies in the same place. Or a folder of an OSM, or
+            one of its published files (``osm_final.pt``) beside the files of
+            ``Salesforce/instructblip-vicuna-7b``.
         device: as for :func:`load_discoverer`.
 
     Raises:
@@ -382,6 +385,10 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
 
     source = _source(name, ("name",))
     path = Path(source)
+    if path.is_file():
+        from anymask.methods.osm.files import load_published as load_osm
+
+        return load_osm(path, device)
     kind = _model_type(path) if path.exists() else _hub_model_type(source)
     if kind == "internvl":
         from transformers import InternVLForConditionalGeneration
@@ -389,9 +396,15 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer:
         model = _saved(InternVLForConditionalGeneration, source)
     elif kind == "internvl_chat":
         model = load_internvl(path)
+    elif kind == "anymask_osm":
+        from anymask.methods.osm.files import load_texts
+        from anymask.methods.osm.inference import OSMNamer
+        from anymask.methods.osm.model import OSMModel
+
+        return OSMNamer(_saved(OSMModel, source), load_texts(source), device)
     else:
         raise CheckpointError(
-            f"{name} names nothing: give the folder or hub id of an InternVL, such as WOW-Seg's"
+            f"{name} names nothing: give the folder or hub id of an InternVL (WOW-Seg) or of an OSM"
         )
     # How it was trained to be asked, if that is not the paper's way.
     asked = getattr(model.config, "wowseg", {})

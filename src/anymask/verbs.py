@@ -218,17 +218,20 @@ def name(
     longest: int = 24,
     temperature: float = 0.0,
     seed: int = 0,
+    mode: str | None = None,
+    by: str = "meaning",
     device: str = "auto",
 ) -> Segments:
-    """Call every mask by a free name (WOW-Seg), all masks at once.
+    """Call every mask by a free name (WOW-Seg or OSM), all masks at once.
 
     A mask's name never depends on the other masks.
 
     Args:
         image: anything :func:`anymask.read_image` takes.
         segments: masks from anywhere: :class:`Segments`, or (N, H, W) or (H, W) bool.
-        model: folder or hub id of an InternVL, such as WOW-Seg's, or a
-            :class:`~anymask.methods.wowseg.inference.WOWSegNamer`.
+        model: folder or hub id of an InternVL, such as WOW-Seg's, or of an OSM; or a
+            :class:`~anymask.methods.wowseg.inference.WOWSegNamer` or
+            :class:`~anymask.methods.osm.inference.OSMNamer`.
         vocabulary: names are replaced by the words of this list that mean the same most nearly (by
             Sentence-BERT); a list, file, built-in name or :class:`Vocabulary`.
         verify: ask the model again whether each name is right, with the mask drawn in red; the
@@ -236,6 +239,9 @@ def name(
         longest: tokens of a name.
         temperature: 0 = the likeliest word each time; above, words are drawn.
         seed: of the drawing.
+        mode: of an OSM: ``"any"`` (default) for any words, or a data set's (``"coco"``, ...).
+        by: how names come from a vocabulary: ``"meaning"`` (see there), or ``"likelihood"``: an OSM
+            says how likely each of its words is, and the label scores are their probabilities.
         device: as for :func:`discover`.
 
     Returns:
@@ -248,22 +254,31 @@ def name(
         SegmentsError: the masks do not fit the picture.
         CheckpointError: the model cannot be loaded or names nothing.
         MissingExtraError: a vocabulary is given and there is no sentence encoder.
+        InputError: something is asked that this kind of model does not do.
     """
+    from anymask.methods.osm.inference import OSMNamer
     from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.methods.wowseg.vocabulary_mapping import to_vocabulary
 
-    namer = model if isinstance(model, WOWSegNamer) else load_namer(model, device)
-    picture = read_image(image)
-    found = namer(
-        picture,
-        _as_segments(segments),
-        longest=longest,
-        temperature=temperature,
-        seed=seed,
-    )
+    if by not in ("meaning", "likelihood"):
+        raise InputError(f"by is {by!r}: use meaning or likelihood")
+    namer = model if isinstance(model, (WOWSegNamer, OSMNamer)) else load_namer(model, device)
+    picture, given = read_image(image), _as_segments(segments)
+    if isinstance(namer, OSMNamer):
+        if verify or temperature:
+            raise InputError("an OSM neither verifies nor draws names: use a WOW-Seg for that")
+        if by == "likelihood":
+            if vocabulary is None:
+                raise InputError("likelihood needs a vocabulary to choose from")
+            return namer.choose(picture, given, Vocabulary.of(vocabulary), mode=mode)
+        found = namer(picture, given, longest=longest, mode=mode)
+    else:
+        if mode is not None or by == "likelihood":
+            raise InputError("mode and likelihood belong to OSM: this model is a WOW-Seg")
+        found = namer(picture, given, longest=longest, temperature=temperature, seed=seed)
     if vocabulary is not None:
         found = to_vocabulary(found, Vocabulary.of(vocabulary))
-    if verify:
+    if verify and isinstance(namer, WOWSegNamer):
         from anymask.methods.wowseg.verification import verify as ask_again
 
         sure = ask_again(namer, picture, found)

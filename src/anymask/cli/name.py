@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def name(
     paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
     model: str = typer.Option(
-        ..., help="Folder or hub id of an InternVL, such as WOW-Seg's (no model is bundled yet)."
+        ..., help="Folder or hub id of an InternVL (WOW-Seg) or of an OSM; none is bundled yet."
     ),
     masks: Path | None = typer.Option(None, help="COCO-style file with the pictures' masks."),
     point: list[str] = typer.Option([], help="X,Y in pixels inside of the thing to name."),
@@ -38,6 +38,12 @@ def name(
     ),
     verify: bool = typer.Option(
         False, help="Ask the model again whether each name is right; its answer is the score."
+    ),
+    mode: str | None = typer.Option(
+        None, help="Of an OSM: any, or a data set's words: coco, lvis, ade20k, cityscapes, ..."
+    ),
+    by: str = typer.Option(
+        "meaning", help="With --vocabulary: meaning, or likelihood: an OSM weighs every word."
     ),
     longest: int = typer.Option(24, min=1, help="Tokens of a name."),
     max_segments: int = typer.Option(100, min=1, help="With --auto: at most so many a picture."),
@@ -76,6 +82,8 @@ def name(
             vocabulary=vocabulary,
             verify=verify,
             longest=longest,
+            mode=mode,
+            by=by,
         )
 
     settings = {
@@ -83,6 +91,8 @@ def name(
         "masks": str(masks or auto or [clicks, boxes, prompter]),
         "vocabulary": vocabulary,
         "verify": verify,
+        "mode": mode,
+        "by": by,
         "longest": longest,
         "max_segments": max_segments,
     }

@@ -33,6 +33,7 @@ def name_a_file(
     from anymask.benchmarks.naming_run import name_regions, pairs_of
     from anymask.checkpoints import load_namer
     from anymask.data.regions import RegionFile
+    from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.ops.mask_shapes import Shape
 
     kinds = (*get_args(Shape), "sam")
@@ -45,7 +46,10 @@ def name_a_file(
     stage += "" if share == 1 else f", share {share:g}"
     ledger = Ledger(save or regions.with_suffix(".names.jsonl"))
     namer = load_namer(model, device)
-    namer.share = share
+    if isinstance(namer, WOWSegNamer):
+        namer.share = share
+    elif share != 1:
+        raise InputError("--share belongs to WOW-Seg: an OSM looks at no crops")
 
     def names(image: Image, segments: Segments) -> Sequence[str | None]:
         found: list[str | None] = [None] * len(segments)

@@ -280,9 +280,12 @@ def _local_namer(model: str, device: str) -> Callable[[Image, Segments], Iterato
 
 def _local_verifier(model: str, device: str) -> Callable[[Image, Segments], Any]:
     from anymask.checkpoints import load_namer
+    from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.methods.wowseg.verification import verify
 
     namer = load_namer(model, device)
+    if not isinstance(namer, WOWSegNamer):
+        raise InputError(f"{model} cannot be asked whether a name is right: give a WOW-Seg")
 
     def chances(image: Image, segments: Segments) -> Any:
         return verify(namer, image, segments)

@@ -12,6 +12,7 @@ from torch import Tensor
 from anymask.image import Image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 STRIDE = 32  # the coarsest level of the backbones
 
 

@@ -184,7 +184,7 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a detectron2 checkpoint: a state dict, alone or under the key ``model``.
+    """Read a checkpoint: a state dict, alone or under the key ``model`` (or ``model_state_dict``).
 
     Nothing in the file is executed: pickles may only build arrays, tensors and containers.
 
@@ -201,8 +201,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file raises almost anything
         raise CheckpointError(f"cannot read {path} as a checkpoint: {error}") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
-        loaded = loaded["model"]
+    for inside in ("model", "model_state_dict"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(inside), Mapping):
+            loaded = loaded[inside]
     if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
         raise CheckpointError(f"{path} holds no state dict")
     try:

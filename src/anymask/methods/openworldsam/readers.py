@@ -27,9 +27,14 @@ from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
 from anymask.nn.attention import Attention
 from anymask.nn.beit3 import POSITION_START, Beit3Config, Beit3Model
 from anymask.nn.beit3_tokens import Beit3Tokenizer
-from anymask.nn.picture_input import IMAGENET_MEAN, IMAGENET_STD, normalised
+from anymask.nn.picture_input import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalised,
+)
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 
 Words = Mapping[str, Tensor]  # what a tokenizer returns: (P, L) each

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from anymask.errors import SegmentsError
 from anymask.image import Image
+from anymask.methods.named import Named, labelled
 from anymask.methods.wowseg.names import TRAINING_PROMPT, clean_answer
 from anymask.methods.wowseg.packed import embeddings, region_tokens, visual_tokens
 from anymask.methods.wowseg.picture import Encoding, Prepared, prepare
@@ -31,25 +30,6 @@ from anymask.segments import Segments
 CROPS_AT_ONCE = 8  # that the eye looks at together
 CACHE_BYTES = 1 << 30  # of the prefix, repeated for the masks of a chunk
 SOURCE = "wowseg"
-
-
-@dataclass(frozen=True)
-class Named:
-    """The name of one mask.
-
-    Attributes:
-        row: which mask.
-        name: cleaned; empty when the model said nothing.
-        answer: as the model wrote it.
-        log_probability: of the whole answer, its end included.
-        status: ``"ok"``, ``"empty_mask"`` or ``"no_token"``.
-    """
-
-    row: int
-    name: str
-    answer: str
-    log_probability: float
-    status: str = "ok"
 
 
 class WOWSegNamer:
@@ -101,25 +81,8 @@ class WOWSegNamer:
         Raises:
             SegmentsError: the masks belong to a picture of another size.
         """
-        labels = list(segments.labels)
-        scores = np.array(segments.label_scores, np.float32)
-        sources = list(segments.label_sources)
-        for one in self.names(image, segments, longest=longest, **sampling):
-            if one.status == "ok" and one.name:
-                labels[one.row] = one.name
-                scores[one.row] = float(np.exp(one.log_probability))
-                sources[one.row] = SOURCE
-        return Segments(
-            segments.size,
-            segments.rles,
-            boxes=segments.boxes,
-            scores=segments.scores,
-            labels=labels,
-            label_scores=scores,
-            label_sources=sources,
-            ids=segments.ids,
-            crowd=segments.crowd,
-        )
+        named = self.names(image, segments, longest=longest, **sampling)
+        return labelled(segments, named, SOURCE)
 
     @torch.inference_mode()
     def names(

@@ -1,0 +1,1 @@
+"""OSM: "Towards Open-Ended Visual Recognition with Large Language Model" (ECCV 2024)."""
