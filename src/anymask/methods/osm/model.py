@@ -237,7 +237,7 @@ def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _modes(names: Any, width: int) -> nn.ParameterDict:
-    made = {name: nn.Parameter(torch.zeros(1, 1, width)) for name in names}
-    for value in made.values():
-        nn.init.trunc_normal_(value, std=0.02)
-    return nn.ParameterDict(made)
+    made = nn.ParameterDict()
+    for name in names:
+        made[name] = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, width), std=0.02))
+    return made
