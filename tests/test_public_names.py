@@ -36,6 +36,7 @@ PUBLIC = [
     "measure",
     "name",
     "read_image",
+    "segment",
 ]
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from anymask.image import Image, read_image
     from anymask.report import Report
     from anymask.segments import Segments
-    from anymask.verbs import discover, find, match, name
+    from anymask.verbs import discover, find, match, name, segment
     from anymask.vocabulary import Vocabulary
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "measure",
     "name",
     "read_image",
+    "segment",
 ]
 
 _MODULES = {
@@ -74,6 +75,7 @@ _MODULES = {
     "measure": "benchmarks.protocols",
     "name": "verbs",
     "read_image": "image",
+    "segment": "verbs",
 }
 
 

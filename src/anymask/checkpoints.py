@@ -411,6 +411,21 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer
     return WOWSegNamer(model, load_tokenizer(source), device, **asked)
 
 
+def load_labeller(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer | OVSNetMatcher:
+    """Whatever gives masks their words: a namer, or a matcher that chooses from a list.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    from anymask.methods.ovsnet.configuration import OVSNetConfig
+
+    row, path = find(str(name)), Path(name)
+    kind = _model_type(path) if path.is_dir() else None
+    if (row is not None and row.verb == "match") or kind == OVSNetConfig.model_type:
+        return load_matcher(name, device)
+    return load_namer(name, device)
+
+
 def _names(*verbs: str) -> str:
     return ", ".join(row.name for row in TABLE if row.verb in verbs) or "none yet"
 

@@ -185,6 +185,17 @@ def run(
         write_coco_dataset(out / DATASET, _collected(finished))
 
 
+def parse_formats(text: str) -> list[str]:
+    """What a comma-separated list asks for.
+
+    Raises:
+        InputError: an unknown or contradictory choice.
+    """
+    formats = [part.strip() for part in text.split(",") if part.strip()]
+    check_formats(formats)
+    return formats
+
+
 def check_formats(formats: Sequence[str]) -> None:
     """Raise InputError for an unknown or contradictory choice."""
     unknown = [kind for kind in formats if kind not in FORMATS]

@@ -13,6 +13,7 @@ from anymask.checkpoints import (
     DEFAULT_MATCHER,
     load_discoverer,
     load_finder,
+    load_labeller,
     load_matcher,
     load_namer,
     recommended_min_score,
@@ -284,6 +285,83 @@ def name(
         sure = ask_again(namer, picture, found)
         found = found.with_labels(list(found.labels), sure, list(found.label_sources))
     return found
+
+
+def segment(
+    image: Any,
+    *,
+    namer: str | Path | Any,
+    discoverer: str | Path | Callable[..., Segments] = DEFAULT,
+    vocabulary: Any = None,
+    verify: bool = False,
+    by: str = "meaning",
+    mode: str | None = None,
+    keep_unnamed: bool = False,
+    min_score: float | None = None,
+    max_segments: int = 100,
+    tile: int | str | None = None,
+    longest: int = 24,
+    device: str = "auto",
+) -> Segments:
+    """Find every object and name it.
+
+    Args:
+        image: anything :func:`anymask.read_image` takes.
+        namer: a model of :func:`name` (WOW-Seg, OSM), of :func:`match` (OVSNet, with a vocabulary),
+            or any callable ``(picture, Segments) -> Segments``.
+        discoverer: a model of :func:`discover`, or any callable ``picture -> Segments``.
+        vocabulary: names come from this list; see :func:`name`. An OVSNet needs one.
+        verify: as for :func:`name`.
+        by, mode, longest: as for :func:`name`.
+        keep_unnamed: also return objects that got no name.
+        min_score, max_segments, tile: as for :func:`discover`.
+        device: as for :func:`discover`.
+
+    Returns:
+        Segments with labels, their probabilities, and the source of each word.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        CheckpointError: a model cannot be loaded or does something else.
+        InputError: something is asked that this kind of namer does not do.
+        MissingExtraError: an optional package is needed.
+    """
+    picture = read_image(image)
+    found = discover(
+        picture,
+        model=discoverer,
+        min_score=min_score,
+        max_segments=max_segments,
+        tile=tile,
+        device=device,
+    )
+    from anymask.methods.osm.inference import OSMNamer
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.wowseg.inference import WOWSegNamer
+
+    labelled = load_labeller(namer, device) if isinstance(namer, (str, Path)) else namer
+    if isinstance(labelled, OVSNetMatcher):
+        if vocabulary is None:
+            raise InputError("this namer chooses from a vocabulary: give one")
+        if verify or mode is not None:
+            raise InputError("verify and mode belong to namers of free words")
+        named = match(picture, vocabulary, segments=found, model=labelled)
+    elif isinstance(labelled, (WOWSegNamer, OSMNamer)):
+        named = name(
+            picture,
+            found,
+            model=labelled,
+            vocabulary=vocabulary,
+            verify=verify,
+            longest=longest,
+            mode=mode,
+            by=by,
+        )
+    else:
+        named = labelled(picture, found)
+    if keep_unnamed:
+        return named
+    return named[np.array([label is not None for label in named.labels], bool)]
 
 
 def match(

@@ -17,6 +17,7 @@ from anymask.cli.measure import app as measure
 from anymask.cli.models import models
 from anymask.cli.name import name
 from anymask.cli.scenes import scenes
+from anymask.cli.segment import segment
 from anymask.cli.study import study
 from anymask.cli.train import train
 from anymask.version import __version__
@@ -34,6 +35,7 @@ for command in (
     find,
     name,
     match,
+    segment,
     evaluate,
     compare,
     train,

@@ -44,8 +44,7 @@ def discover(
     from anymask.checkpoints import load_discoverer, recommended_min_score
     from anymask.verbs import discover as find
 
-    formats = [part.strip() for part in format.split(",") if part.strip()]
-    folder.check_formats(formats)
+    formats = folder.parse_formats(format)
     side = parse_tile(tile)
     tasks = folder.plan(paths, out)
     loaded = load_discoverer(model, device)

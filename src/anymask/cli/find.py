@@ -85,8 +85,7 @@ def find(
             "no model of find is bundled yet: give --model, for clicks and boxes a SAM 2 such as "
             "sam2.1-hiera-tiny, for phrases an OpenWorldSAM; see docs/find.md"
         )
-    formats = [part.strip() for part in format.split(",") if part.strip()]
-    folder.check_formats(formats)
+    formats = folder.parse_formats(format)
     options: dict[str, Any] = {"min_score": min_score, "max_segments": max_segments}
     if questions[2]:
         loaded, settings, options = _examples(

@@ -56,8 +56,7 @@ def match(
     from anymask.ops.mask_classification import TASKS
     from anymask.verbs import match as match_words
 
-    formats = [part.strip() for part in format.split(",") if part.strip()]
-    folder.check_formats(formats)
+    formats = folder.parse_formats(format)
     side = parse_tile(tile)
     if task not in TASKS:
         raise InputError(f"--task is {task!r}: use one of {', '.join(TASKS)}")

@@ -68,8 +68,7 @@ def name(
             "say where the masks come from, in one way: --masks FILE, --point or --box, or "
             "--auto MODEL"
         )
-    formats = [part.strip() for part in format.split(",") if part.strip()]
-    folder.check_formats(formats)
+    formats = folder.parse_formats(format)
     tasks = folder.plan(paths, out)
     regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
     namer = load_namer(model, device)

@@ -1,0 +1,83 @@
+"""``anymask segment``: every object of a picture found and named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anymask.cli.discover import identity, parse_tile
+from anymask.cli.pictures import do_pictures
+
+if TYPE_CHECKING:
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+
+def segment(
+    paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
+    namer: str = typer.Option(
+        ..., help="A model of anymask name (WOW-Seg, OSM), or of match (OVSNet) with --vocabulary."
+    ),
+    model: str = typer.Option("segprompt-pocket", help="A model of anymask discover."),
+    vocabulary: str | None = typer.Option(
+        None, help="Names come from this list: a file or a built-in name."
+    ),
+    verify: bool = typer.Option(False, help="Ask a WOW-Seg again whether each name is right."),
+    mode: str | None = typer.Option(None, help="Of an OSM: any, or a data set's words."),
+    by: str = typer.Option(
+        "meaning", help="With --vocabulary: meaning, or likelihood: an OSM weighs every word."
+    ),
+    keep_unnamed: bool = typer.Option(False, help="Also keep objects without a name."),
+    min_score: float | None = typer.Option(None, min=0.0, max=1.0, help="As of discover."),
+    max_segments: int = typer.Option(100, min=1, help="At most so many a picture."),
+    tile: str = typer.Option("none", help="As of discover: a side in pixels, auto or none."),
+    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    format: str = typer.Option(
+        "coco,png,overlay",
+        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+) -> None:
+    """Find every object in pictures and name it; the JSON says where each word comes from."""
+    from anymask import folder
+    from anymask.checkpoints import load_discoverer, load_labeller, recommended_min_score
+    from anymask.verbs import segment as segment_in
+
+    formats = folder.parse_formats(format)
+    side = parse_tile(tile)
+    tasks = folder.plan(paths, out)
+    found = load_discoverer(model, device)
+    lowest = recommended_min_score(found) if min_score is None else min_score
+    labeller = load_labeller(namer, device)
+
+    def segment_one(image: Image) -> Segments:
+        return segment_in(
+            image,
+            namer=labeller,
+            discoverer=found,
+            vocabulary=vocabulary,
+            verify=verify,
+            by=by,
+            mode=mode,
+            keep_unnamed=keep_unnamed,
+            min_score=lowest,
+            max_segments=max_segments,
+            tile=side,
+        )
+
+    settings = {
+        "model": identity(model),
+        "namer": identity(namer),
+        "vocabulary": vocabulary,
+        "verify": verify,
+        "by": by,
+        "mode": mode,
+        "keep_unnamed": keep_unnamed,
+        "min_score": lowest,
+        "max_segments": max_segments,
+        "tile": side,
+    }
+    do_pictures(segment_one, tasks, out, formats, settings, overwrite)
