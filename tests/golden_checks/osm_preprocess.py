@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from anymask.image import Image
-from anymask.methods.osm.canvas import mask_canvas, picture_canvas, resized, resized_size
+from anymask.methods.osm.canvas import mask_canvas, picture_canvas, resized
 from anymask.methods.osm.regions import context_masks
 from anymask.ops.merging import merged
+from anymask.ops.resize import long_side_size
 from golden_checks.compare import Row, close, equal, names, tensors
 
 
@@ -29,7 +30,7 @@ def check(folder: Path) -> list[Row]:
     for case in cases["resize_rule"]:
         width, height = case["width"], case["height"]
         for side in (int(k[4:-3]) for k in case if k.startswith("size")):
-            found = resized_size(width, height, side)
+            found = long_side_size(width, height, side)
             wrong = list(found) != case[f"size{side}_wh"]
             rows.append((f"resize {width}x{height} to {side}", float(wrong), 0.0))
     for number, case in enumerate(cases["context_boxes"]):

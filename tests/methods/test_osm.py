@@ -15,7 +15,7 @@ import anymask
 from anymask.checkpoints import load_namer
 from anymask.errors import CheckpointError, InputError, SegmentsError
 from anymask.methods.osm import inference
-from anymask.methods.osm.canvas import canvas_pixels, mask_canvas, picture_canvas, resized_size
+from anymask.methods.osm.canvas import canvas_pixels, mask_canvas, picture_canvas
 from anymask.methods.osm.configuration import OSMConfig
 from anymask.methods.osm.convert import convert_osm, load_osm
 from anymask.methods.osm.decoding import Written
@@ -27,6 +27,7 @@ from anymask.methods.osm.templates import TEMPLATES, Texts, box_template, labels
 from anymask.methods.osm.windows import starts, windowed
 from anymask.metrics.open_naming import OpenNames, accepted
 from anymask.ops.merging import merged
+from anymask.ops.resize import long_side_size
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
@@ -147,7 +148,7 @@ def test_o8_labels() -> None:
     ],
 )  # fmt: skip
 def test_o9_resizing(size: tuple[int, int], want: tuple[int, int]) -> None:
-    assert resized_size(*size, 1120) == want
+    assert long_side_size(*size, 1120) == want
 
 
 def test_o12_confidence() -> None:

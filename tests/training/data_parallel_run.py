@@ -12,6 +12,7 @@ import torch
 
 from anymask.methods.openworldsam import OpenWorldSAMModel
 from anymask.methods.openworldsam.collate import Collate as PhraseCollate
+from anymask.methods.osm.collate import Collate as MaskCollate
 from anymask.methods.ovsnet import ClipConvNextConfig, OVSNetConfig, OVSNetModel
 from anymask.methods.ovsnet.classification import Words
 from anymask.methods.ovsnet.collate import Collate as WordsCollate
@@ -20,6 +21,7 @@ from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.methods.wowseg.collate import Collate as NameCollate
 from anymask.methods.wowseg.training import WOWSegTraining
+from anymask.training.mask_samples import MaskSamples
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
 from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
@@ -67,6 +69,9 @@ def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> 
         return
     if loss == "names":
         names(out, optimizer)
+        return
+    if loss == "modes":
+        modes(out, optimizer, Path(images).parent)
         return
     config = tiny_config(loss == "dense")
     recipe = Recipe(
@@ -221,6 +226,31 @@ def names(out: str, optimizer: str) -> None:
         others_lr=1e-3,
         warmup=0,
         clip=0.0,
+    )
+    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+def modes(out: str, optimizer: str, folder: Path) -> None:
+    """OSM on two data sets, with names of other lengths on every process."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
+    import osm_tiny as tiny
+
+    folder.mkdir(exist_ok=True)
+    sources = tiny.sources(folder / Path(out).name)
+    run = MaskSamples(sources, [2, 2], 2, 56, 3)
+
+    recipe = Recipe(
+        name="tiny-modes",
+        model=tiny.model,
+        data=lambda: run,
+        collate=in_double(MaskCollate(tiny.model().config, tiny.texts())),
+        batch_size=4,
+        optimizer=optimizer,
+        lr=1e-3,
+        others_lr=1e-3,
+        warmup=0,
+        clip=0.0,
+        decay_all=True,
     )
     train(recipe, Path(out), device="cpu", checkpoint_every=2)
 

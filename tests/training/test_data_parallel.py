@@ -35,6 +35,7 @@ def run(processes: int, *arguments: str) -> None:
         ("words", "adamw"),
         ("phrases", "adamw"),
         ("names", "adamw"),
+        ("modes", "adamw"),
     ],
 )
 def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> None:

@@ -19,7 +19,7 @@ SCENES = (
     "internvl-scenes", "wowseg-scenes",
 )  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
-RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", *SCENES)
+RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
 
 
 def train(
@@ -29,7 +29,7 @@ def train(
         + ", ".join(PAPER)
         + ", ovsnet, "
         + ", ".join(PHRASES)
-        + ", wowseg; or on drawn scenes: "
+        + ", wowseg, osm; or on drawn scenes: "
         + ", ".join(SCENES)
         + "."
     ),
@@ -37,8 +37,8 @@ def train(
         None,
         help="COCO-style file (discover), the folder of photographs (segprompt-pocket), "
         "panoptic_train2017.json (openworldsam, ovsnet), the folder of COCO-Stuff (ovsnet), "
-        "RefCOCOg or Cityscapes, a meta file or lines of anymask data regions (wowseg); scenes "
-        "need none.",
+        "RefCOCOg or Cityscapes, a meta file or lines of anymask data regions (wowseg, osm); "
+        "scenes need none.",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder for checkpoints and the model."),
     images: Path | None = typer.Option(None, help="Folder of the pictures; default: the file's."),
@@ -47,7 +47,7 @@ def train(
         help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
         "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
         "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/; "
-        "wowseg: folder of an InternVL; wowseg-scenes: of a trained internvl-scenes.",
+        "wowseg: folder of an InternVL; osm: of an OSM; wowseg-scenes: of an internvl-scenes.",
     ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
@@ -68,6 +68,10 @@ def train(
     layout: str = typer.Option(
         "branch", help="Of wowseg: branch (names never depend on other masks) or released."
     ),
+    mix: str = typer.Option("paper", help="Of osm: paper's shares of data sets, or equal."),
+    boxes: float = typer.Option(
+        0.0, min=0, max=1, help="Of osm: share of masks shown as boxes; 0.2 for parts and boxes."
+    ),
     masks: int = typer.Option(30, min=1, help="Of wowseg: masks of a picture at most."),
     without: Path | None = typer.Option(
         None, help="Of openworldsam: folder of RefCOCOg; the pictures of its UMD val are left out."
@@ -84,6 +88,8 @@ def train(
         raise InputError(f"--size is {size}: give a multiple of 32")
     if schedule not in ("paper", "released"):
         raise InputError(f"--schedule is {schedule!r}: use paper or released")
+    if mix not in ("paper", "equal"):
+        raise InputError(f"--mix is {mix!r}: use paper or equal")
     if layout not in ("branch", "released"):
         raise InputError(f"--layout is {layout!r}: use branch or released")
 
@@ -124,6 +130,23 @@ def train(
             masks=masks,
             layout=layout,
             **common,
+        )
+    elif recipe == "osm":
+        from anymask.data.regions import read_meta
+        from anymask.training.recipes.osm import LR, osm, shares_of
+
+        if not (Path(init) / "config.json").is_file():
+            raise InputError("osm needs --init FOLDER of an OSM with its tokenizers")
+        total = sum(shares_of(read_meta(data), mix, batch_size))  # type: ignore[arg-type]
+        plan = osm(
+            data,
+            Path(init),
+            mix=mix,  # type: ignore[arg-type]
+            steps=samples // total if samples else None,
+            batch_size=batch_size,
+            seed=seed or 0,
+            boxes=boxes,
+            lr=lr or LR,
         )
     elif recipe == "segprompt-pocket":
         from anymask.training.recipes.segprompt_pocket import segprompt_pocket
@@ -182,6 +205,10 @@ def _save_tokenizer(recipe: str, init: Path, out: Path) -> None:
         from anymask.methods.openworldsam.tokens import load_words
 
         load_words(init).save_pretrained(out)
+    elif recipe == "osm":
+        from anymask.methods.osm.files import load_texts, save_texts
+
+        save_texts(load_texts(init), out)
     elif recipe in ("ovsnet", "wowseg"):
         from anymask.nn.text_tokens import load_tokenizer
 

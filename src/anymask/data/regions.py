@@ -325,6 +325,7 @@ class RegionSource:
         jpeg: tiles and crops are compressed anew in training (``data_augment``).
         repeat: how often it is gone through; below 1 only the head of the file is.
         most_tiles: of a picture, when it says so (``max_dynamic_patch``).
+        mode: which of OSM's modes its words belong to (``mode``); the name by default.
     """
 
     name: str
@@ -332,6 +333,7 @@ class RegionSource:
     jpeg: bool = False
     repeat: float = 1.0
     most_tiles: int | None = None
+    mode: str = ""
 
     def rows(self) -> list[int]:
         """Lines of one epoch."""
@@ -363,6 +365,7 @@ def read_meta(path: str | Path) -> list[RegionSource]:
                     bool(entry.get("data_augment", False)),
                     float(entry.get("repeat_time", 1)),
                     None if most is None else int(most),
+                    str(entry.get("mode", name)),
                 )
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -78,3 +78,16 @@ def resized_rle(
         counted += len(sampled)
     probability = total / (counted + 1e-6)
     return place(encode(inside.T), size, int(top), int(left)), probability
+
+
+def long_side_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """(width, height) of a picture whose long side shall be ``side``, by OSM's released rule, which
+    is torchvision's "shorter side to S - 1, longer side at most S", cut off twice."""
+    if width == height:
+        return side, side
+    short, long = min(width, height), max(width, height)
+    wanted = side - 1
+    new_short, new_long = wanted, int(wanted * long / short)
+    if new_long > side:
+        new_short, new_long = int(side * new_short / new_long), side
+    return (new_short, new_long) if width <= height else (new_long, new_short)

@@ -43,6 +43,7 @@ class Recipe:
         backbone_lr: multiplier for parameters of the backbone (AdamW only).
         optimizer: ``"muon"`` or ``"adamw"`` (the paper's).
         weight_decay: decoupled.
+        decay_all: with AdamW, norms and embeddings decay too.
         warmup: steps of linear warm-up.
         drops: for ``"steps"`` decay, the shares of the run after which lr falls tenfold.
         decay: ``"linear"`` to zero over the last ``decay_share`` of the run, ``"steps"``,
@@ -63,6 +64,7 @@ class Recipe:
     backbone_lr: float = 1.0
     optimizer: Literal["muon", "adamw"] = "adamw"
     weight_decay: float = 0.05
+    decay_all: bool = False
     warmup: int = 10
     decay: Literal["linear", "steps", "poly", "cosine"] = "linear"
     decay_share: float = 0.5
@@ -190,7 +192,8 @@ def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            decay = 0.0 if id(p) in exempt else recipe.weight_decay
+            free_of_decay = id(p) in exempt and not recipe.decay_all
+            decay = 0.0 if free_of_decay else recipe.weight_decay
             speed = recipe.backbone_lr if "backbone" in name.split(".")[:2] else 1.0
             groups.setdefault((decay, speed), []).append(p)
     return torch.optim.AdamW(

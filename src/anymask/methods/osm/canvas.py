@@ -13,26 +13,12 @@ from torch import Tensor
 
 from anymask.image import Image
 from anymask.nn.picture_input import CLIP_MEAN, CLIP_STD, normalised
-
-Size = tuple[int, int]
-
-
-def resized_size(width: int, height: int, side: int) -> Size:
-    """(width, height) of a picture before it is padded: the released rule, which is torchvision's
-    "shorter side to S - 1, longer side at most S", cut off twice."""
-    if width == height:
-        return side, side
-    short, long = min(width, height), max(width, height)
-    wanted = side - 1
-    new_short, new_long = wanted, int(wanted * long / short)
-    if new_long > side:
-        new_short, new_long = int(side * new_short / new_long), side
-    return (new_short, new_long) if width <= height else (new_long, new_short)
+from anymask.ops.resize import long_side_size
 
 
 def resized(image: Image, side: int) -> NDArray[np.uint8]:
     """The picture as it lies on the canvas: (h, w, 3) uint8, bicubic."""
-    size = resized_size(image.width, image.height, side)
+    size = long_side_size(image.width, image.height, side)
     picture = PIL.Image.fromarray(image.pixels).resize(size, PIL.Image.Resampling.BICUBIC)
     return np.array(picture)
 
@@ -54,7 +40,7 @@ def mask_canvas(masks: Sequence[NDArray[np.bool_]], side: int) -> NDArray[np.boo
     """Masks (H, W) of one picture on its canvas: (M, S, S), nearest neighbour."""
     found = np.zeros((len(masks), side, side), bool)
     for row, mask in zip(found, masks, strict=True):
-        size = resized_size(mask.shape[1], mask.shape[0], side)
+        size = long_side_size(mask.shape[1], mask.shape[0], side)
         small = PIL.Image.fromarray(mask.astype(np.uint8)).resize(
             size, PIL.Image.Resampling.NEAREST
         )

@@ -32,6 +32,8 @@ from anymask.nn.distributed import mean_over_processes
 
 IGNORED = -100  # a label that is not taught
 WINDOWS_AT_ONCE = 8
+MOST_DATA_SETS = 16
+Mode = str | Tensor | None
 
 
 @dataclass
@@ -137,7 +139,7 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
         masks: Tensor,
         ids: Tensor,
         keep: Tensor,
-        mode: str | None = "any",
+        mode: Mode = "any",
         context: Tensor | None = None,
         lost: Any = "none",
     ) -> Tensor:
@@ -147,7 +149,8 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
             features: (R, K, C), or (1, K, C) for masks of one picture.
             masks: (R, S, S) bool on the canvas.
             ids, keep: (R, L) of the question, for the Q-Former.
-            mode: which mode query; None = none, for models without modes.
+            mode: which mode query, for all masks or (R,) int64 positions in the configuration's
+                modes; None = none, for models without modes.
             context: (R, S, S) bool; None = made from the masks.
             lost: see :func:`~anymask.methods.osm.regions.visible_tokens`.
 
@@ -166,11 +169,11 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
         if mode is not None:
             parts.append(self._mode(self.qformer_mode_query, mode))
             visible.append(wide[:, None])  # the mode query looks at the context
-        queries = torch.cat(parts, 1).expand(rows, -1, -1)
+        queries = torch.cat([part.expand(rows, -1, -1) for part in parts], 1)
         found = mask_qformer(self.qformer, queries, ids, keep, features, torch.cat(visible, 1))
         return found[:, :count]
 
-    def prompt(self, looked: Tensor, mode: str | None = "any") -> Tensor:
+    def prompt(self, looked: Tensor, mode: Mode = "any") -> Tensor:
         """What stands before the text: (R, 32, C) -> (R, 33, D); 32 without a mode."""
         tokens = self.language_projection(looked)
         if mode is None:
@@ -187,12 +190,15 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
             inputs_embeds=whole, attention_mask=allowed.long(), use_cache=False
         ).logits
 
-    def _mode(self, queries: nn.ParameterDict, mode: str) -> Tensor:
-        if mode not in queries:
+    def _mode(self, queries: nn.ParameterDict, mode: str | Tensor) -> Tensor:
+        """(1 or R, 1, C). Every mode takes part, so that each process has a gradient for each."""
+        if isinstance(mode, str) and mode not in queries:
             known = ", ".join(queries) or "none: this model has no modes"
             raise InputError(f"no mode {mode!r}: known are {known}")
-        # Every mode takes part, so that each process has a gradient for each of them.
-        return torch.stack([value * (name == mode) for name, value in queries.items()]).sum(0)
+        every = torch.cat(list(queries.values()))[:, 0]
+        number = torch.tensor([list(queries).index(mode)]) if isinstance(mode, str) else mode
+        chosen = F.one_hot(number.to(every.device), len(every)).to(every)
+        return (chosen @ every)[:, None]
 
     # ---------------------------------------------------------------------------------- training
 
@@ -204,36 +210,63 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
         attention_mask: Tensor,
         qformer_ids: Tensor,
         qformer_mask: Tensor,
-        mode: str | None = "any",
+        mode: Mode = "any",
         labels: Tensor | None = None,
         context: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> OSMOutput:
-        """One mask a picture, all with one mode.
+        """One mask a picture.
 
         Args:
             pixel_values: (R, 3, S, S).
             masks: (R, S, S) bool.
             input_ids, attention_mask: (R, L) of the language model.
             qformer_ids, qformer_mask: (R, L') of the Q-Former.
-            mode: of all rows.
+            mode: see :meth:`look`.
             labels: (R, L), ``IGNORED`` where nothing is taught.
             context: see :meth:`look`.
+            groups: (R,) int64, ``2 k`` for data set k with its own mode and ``2 k + 1`` with any
+                words; None = the rows are one group. See :func:`mixed_loss`.
         """
         features = self.encode(pixel_values)
         looked = self.look(features, masks, qformer_ids, qformer_mask.bool(), mode, context)
         logits = self.read(self.prompt(looked, mode), input_ids, attention_mask.bool())
         if labels is None:
             return OSMOutput(logits=logits)
-        loss = text_loss(logits, labels)
+        loss = text_loss(logits, labels) if groups is None else mixed_loss(logits, labels, groups)
         return OSMOutput(loss=loss, loss_parts={"names": loss.detach()}, logits=logits)
 
 
 def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of what is taught: (R, N + L, V), (R, L) -> scalar."""
-    mine = logits[:, -labels.shape[1] :][:, :-1].flatten(0, 1).float()
+    mine = _at_least_float(logits[:, -labels.shape[1] :][:, :-1].flatten(0, 1))
     wanted = labels[:, 1:].flatten()
-    count = mean_over_processes((wanted != IGNORED).sum().float()).clamp(min=1.0)
+    count = mean_over_processes((wanted != IGNORED).sum().to(mine)).clamp(min=1.0)
     return F.cross_entropy(mine, wanted, ignore_index=IGNORED, reduction="sum") / count
+
+
+def mixed_loss(logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """The mean over the tokens of every group, the mean of a data set's two groups, and the sum
+    over data sets (specification 3.4); over all processes.
+
+    Args:
+        logits: (R, N + L, V).
+        labels: (R, L).
+        groups: (R,), see :meth:`OSMModel.forward`.
+    """
+    mine = _at_least_float(logits[:, -labels.shape[1] :][:, :-1].transpose(1, 2))
+    wanted = labels[:, 1:]
+    each = F.cross_entropy(mine, wanted, ignore_index=IGNORED, reduction="none").sum(1)
+    size = 2 * MOST_DATA_SETS
+    counts = each.new_zeros(size).index_add(0, groups, (wanted != IGNORED).sum(1).to(each))
+    counts = mean_over_processes(counts)
+    means = each.new_zeros(size).index_add(0, groups, each) / counts.clamp(min=1e-6)
+    there = (counts > 0).view(-1, 2).sum(1)
+    return (means.view(-1, 2).sum(1) / there.clamp(min=1)).sum()
+
+
+def _at_least_float(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _modes(names: Any, width: int) -> nn.ParameterDict:
