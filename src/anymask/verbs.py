@@ -326,6 +326,12 @@ def segment(
         InputError: something is asked that this kind of namer does not do.
         MissingExtraError: an optional package is needed.
     """
+    from anymask.methods.osm.inference import OSMNamer
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.wowseg.inference import WOWSegNamer
+
+    labelled = load_labeller(namer, device) if isinstance(namer, (str, Path)) else namer
+    check_labeller(labelled, vocabulary, verify, mode)
     picture = read_image(image)
     found = discover(
         picture,
@@ -335,16 +341,7 @@ def segment(
         tile=tile,
         device=device,
     )
-    from anymask.methods.osm.inference import OSMNamer
-    from anymask.methods.ovsnet.inference import OVSNetMatcher
-    from anymask.methods.wowseg.inference import WOWSegNamer
-
-    labelled = load_labeller(namer, device) if isinstance(namer, (str, Path)) else namer
     if isinstance(labelled, OVSNetMatcher):
-        if vocabulary is None:
-            raise InputError("this namer chooses from a vocabulary: give one")
-        if verify or mode is not None:
-            raise InputError("verify and mode belong to namers of free words")
         named = match(picture, vocabulary, segments=found, model=labelled)
     elif isinstance(labelled, (WOWSegNamer, OSMNamer)):
         named = name(
@@ -362,6 +359,21 @@ def segment(
     if keep_unnamed:
         return named
     return named[np.array([label is not None for label in named.labels], bool)]
+
+
+def check_labeller(namer: Any, vocabulary: Any, verify: bool, mode: str | None) -> None:
+    """Whether a namer of :func:`segment` can do what is asked, before any picture is looked at.
+
+    Raises:
+        InputError: it cannot.
+    """
+    from anymask.methods.ovsnet.inference import OVSNetMatcher
+
+    if isinstance(namer, OVSNetMatcher):
+        if vocabulary is None:
+            raise InputError("this namer chooses from a vocabulary: give one")
+        if verify or mode is not None:
+            raise InputError("verify and mode belong to namers of free words")
 
 
 def match(

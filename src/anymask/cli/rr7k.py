@@ -78,11 +78,11 @@ def build(
         "duplicates": duplicates,
         "head_min": head_min,
     }
-    _bind(out, settings, dry_run)
     candidates = read_candidates(
         source, images, min_share=min_share, max_share=max_share, duplicates=duplicates
     )
     candidates = candidates[:limit]
+    _bind(out, settings, dry_run)
     ledger = Ledger(out / LEDGER)
     asked = stages.unnamed(candidates, ledger)
     typer.echo(f"{len(candidates):,} regions, {len(asked):,} of them to be named")

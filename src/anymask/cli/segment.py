@@ -44,6 +44,7 @@ def segment(
     """Find every object in pictures and name it; the JSON says where each word comes from."""
     from anymask import folder
     from anymask.checkpoints import load_discoverer, load_labeller, recommended_min_score
+    from anymask.verbs import check_labeller
     from anymask.verbs import segment as segment_in
 
     formats = folder.parse_formats(format)
@@ -52,6 +53,7 @@ def segment(
     found = load_discoverer(model, device)
     lowest = recommended_min_score(found) if min_score is None else min_score
     labeller = load_labeller(namer, device)
+    check_labeller(labeller, vocabulary, verify, mode)
 
     def segment_one(image: Image) -> Segments:
         return segment_in(
