@@ -447,13 +447,12 @@ def _matcher_from_file(path: Path, device: str) -> OVSNetMatcher:
 def _saved(kind: Any, path: str | Path) -> Any:
     """A model from its folder."""
     import torch
-    from transformers.utils import logging
+
+    from anymask.nn.quiet import no_bars
 
     try:
-        # A bar for a file that loads in a blink is noise; downloads keep theirs.
-        logging.disable_progress_bar()
-        model = kind.from_pretrained(path, dtype=torch.float32)
-        logging.enable_progress_bar()
+        with no_bars():
+            model = kind.from_pretrained(path, dtype=torch.float32)
     except Exception as error:  # a damaged file raises almost anything
         raise CheckpointError(f"the model in {path} cannot be loaded: {error}") from error
     return model

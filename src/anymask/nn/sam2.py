@@ -18,6 +18,7 @@ from transformers import Sam2Model
 from anymask.errors import InputError
 from anymask.image import Image
 from anymask.nn.picture_input import normalised
+from anymask.nn.quiet import no_bars
 from anymask.nn.sam2_decoder import Choice, Masks, Sam2Decoder, Sam2Features
 
 LARGEST_LOGIT = 32.0  # a mask that is fed back is cut there, as SAM 2's predictor does
@@ -162,9 +163,6 @@ def square_pixels(image: Image, side: int, antialias: bool = True) -> Tensor:
 
 def load_sam2(source: str | Any, **kwargs: Any) -> Sam2:
     """A saved ``Sam2Model`` (also of the video models' files, whose memory parts are left out)."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model = Sam2Model.from_pretrained(source, **kwargs)
-    logging.enable_progress_bar()
+    with no_bars():
+        model = Sam2Model.from_pretrained(source, **kwargs)
     return Sam2(model.eval())

