@@ -23,7 +23,7 @@ ROOT = Path(anymask.__file__).parent
 
 # The types are built from these, so they lie below them although they live in higher rooms.
 FOUNDATION = ["errors", "version", "ops.rle", "ops.boxes", "data.formats.atomic"]
-TYPES = [*FOUNDATION, "draw", "image", "report", "segments", "vocabulary"]
+TYPES = [*FOUNDATION, "draw", "image", "report", "segments", "vision_server", "vocabulary"]
 OPS = [*TYPES, "ops"]
 VERBS = [*OPS, "nn", "methods", "checkpoints", "verbs"]
 DATA = [*OPS, "data"]
@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "image": TYPES,
     "report": TYPES,
     "segments": TYPES,
+    "vision_server": TYPES,
     "vocabulary": TYPES,
     "ops": OPS,
     "nn": [*OPS, "nn"],

@@ -27,12 +27,12 @@ from anymask.benchmarks.rr7k import stages
 from anymask.benchmarks.rr7k.candidates import read_candidates
 from anymask.benchmarks.rr7k.hierarchy import COARSE
 from anymask.benchmarks.rr7k.review import Review, serve
-from anymask.benchmarks.rr7k.server import VisionServer
 from anymask.cli.app import app
 from anymask.data.regions import RegionFile
 from anymask.errors import DataError, InputError, PartialFailure, ServerError
 from anymask.image import Image
 from anymask.ops.rle import encode, to_coco_str
+from anymask.vision_server import VisionServer
 
 RUN = CliRunner()
 NAMES = ("blue cup", "leaf", "lemon")

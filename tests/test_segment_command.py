@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from fake_vision_server import FakeServer
 from typer.testing import CliRunner
 
 import anymask
 from anymask.cli.app import app
-from anymask.errors import CheckpointError, InputError
+from anymask.errors import CheckpointError, InputError, SegmentsError
 from anymask.image import Image
 from anymask.methods.osm.files import save_texts
+from anymask.methods.set_of_mark import SetOfMarkNamer
 from anymask.segments import Segments
+from anymask.vision_server import VisionServer
 
 sys.path.insert(0, str(Path(__file__).parent / "methods"))
 import osm_tiny
@@ -95,3 +99,67 @@ def test_mistakes_are_explained(models: dict[str, Path]) -> None:
         anymask.segment(osm_tiny.picture(), namer=models["osm"], verify=True, **ask)
     with pytest.raises(CheckpointError):
         anymask.segment(osm_tiny.picture(), namer="segprompt-pocket", **ask)
+
+
+def test_a_server_is_shown_numbers(tmp_path: Path) -> None:
+    """The server reads the numbers' places off the picture: it answers by the colour under them."""
+    pixels = np.full((120, 180, 3), 128, np.uint8)
+    colors = {(40, 40, 220): "A Blue Cup", (30, 200, 40): "leaf.", (230, 220, 30): "lemon"}
+    masks = np.zeros((4, 120, 180), bool)
+    for k, color in enumerate(colors):
+        masks[k, 20:100, 5 + 58 * k : 55 + 58 * k] = True
+        pixels[masks[k]] = color
+    image = Image(pixels)
+    seen: list[tuple[str, np.ndarray]] = []
+
+    class Reading(FakeServer):
+        @staticmethod
+        def answer(picture: bytes, text: str) -> str:
+            shown = np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB"))
+            seen.append((text, shown))
+            return "Here:\n1: A Blue Cup\n**2** - leaf.\n2: again\n9: nothing"
+
+    with Reading() as server:
+        namer = SetOfMarkNamer(VisionServer(server.url, "m"))
+        found = namer(image, Segments.from_masks(masks))
+    assert found.labels == ("a blue cup", "leaf", None, None)
+    assert found.label_sources[:3] == ("set-of-mark", "set-of-mark", None)
+    assert "from 1 to 3" in seen[0][0]
+    shown = seen[0][1]
+    for k in range(3):
+        middle = shown[50:70, 20 + 58 * k : 40 + 58 * k].astype(int)
+        assert (middle.max(-1) < 60).any()  # a black label in the middle of each
+        assert (middle.min(-1) > 200).any()  # with a white number
+    PIL.Image.fromarray(pixels).save(tmp_path / "photo.png")
+    with Reading() as server:
+        arguments = ["segment", str(tmp_path / "photo.png"), "--namer", server.url, "-o",
+                     str(tmp_path / "out"), "--min-score", "0", "--max-segments", "2"]  # fmt: skip
+        assert "--server-model" in str(RUN.invoke(app, arguments).exception)
+        done = RUN.invoke(app, [*arguments, "--server-model", "m"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    records = json.loads((tmp_path / "out" / "photo.json").read_text())["annotations"]
+    assert {r["label_source"] for r in records} == {"set-of-mark"}
+    alone = RUN.invoke(app, ["segment", "x.png", "--namer", "m", "--server-model", "m"])
+    assert alone.exit_code != 0
+
+
+def test_more_masks_than_marks() -> None:
+    asked = []
+
+    class Counting(FakeServer):
+        @staticmethod
+        def answer(picture: bytes, text: str) -> str:
+            count = int(text.split("from 1 to ")[1].split(".")[0])
+            asked.append(count)
+            return "\n".join(f"{k}. thing {k}" for k in range(1, count + 1))
+
+    masks = np.zeros((30, 60, 90), bool)
+    for k in range(30):
+        masks[k, 2 * k : 2 * k + 2] = True
+    with Counting() as server:
+        namer = SetOfMarkNamer(VisionServer(server.url, "m"))
+        found = namer(Image(np.zeros((60, 90, 3), np.uint8)), Segments.from_masks(masks))
+    assert asked == [24, 6]
+    assert found.labels[0] == found.labels[24] == "thing 1"
+    with pytest.raises(SegmentsError, match="masks belong"):
+        namer(Image(np.zeros((6, 9, 3), np.uint8)), Segments.from_masks(masks))

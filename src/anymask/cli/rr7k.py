@@ -15,10 +15,10 @@ from anymask.errors import DataError, InputError, MissingExtraError, PartialFail
 if TYPE_CHECKING:
     from anymask.benchmarks.ledger import Ledger
     from anymask.benchmarks.rr7k.candidates import Candidate
-    from anymask.benchmarks.rr7k.server import VisionServer
     from anymask.benchmarks.rr7k.stages import Question
     from anymask.image import Image
     from anymask.segments import Segments
+    from anymask.vision_server import VisionServer
 
 app = typer.Typer(
     help="A data set of named regions, built as RR-7K was: build, review, export.",
@@ -246,7 +246,7 @@ def _open(folder: Path) -> tuple[list[Candidate], Ledger, dict[str, Any]]:
 
 
 def _server(url: str, model: str | None, option: str, timeout: float, tries: int) -> VisionServer:
-    from anymask.benchmarks.rr7k.server import VisionServer
+    from anymask.vision_server import VisionServer
 
     if model is None:
         raise InputError(f"say which model the server shall use: {option} NAME")

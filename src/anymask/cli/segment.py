@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def segment(
     paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
     namer: str = typer.Option(
-        ..., help="A model of anymask name (WOW-Seg, OSM), or of match (OVSNet) with --vocabulary."
+        ...,
+        help="A model of anymask name (WOW-Seg, OSM), of match (OVSNet) with --vocabulary, or "
+        "an OpenAI-compatible server (http://HOST:PORT/v1) that is shown numbered masks.",
+    ),
+    server_model: str | None = typer.Option(
+        None, help="With a server: what it calls its model; its key in OPENAI_API_KEY."
     ),
     model: str = typer.Option("segprompt-pocket", help="A model of anymask discover."),
     vocabulary: str | None = typer.Option(
@@ -43,7 +48,7 @@ def segment(
 ) -> None:
     """Find every object in pictures and name it; the JSON says where each word comes from."""
     from anymask import folder
-    from anymask.checkpoints import load_discoverer, load_labeller, recommended_min_score
+    from anymask.checkpoints import load_discoverer, recommended_min_score
     from anymask.verbs import check_labeller
     from anymask.verbs import segment as segment_in
 
@@ -52,7 +57,7 @@ def segment(
     tasks = folder.plan(paths, out)
     found = load_discoverer(model, device)
     lowest = recommended_min_score(found) if min_score is None else min_score
-    labeller = load_labeller(namer, device)
+    labeller = _labeller(namer, server_model, device)
     check_labeller(labeller, vocabulary, verify, mode)
 
     def segment_one(image: Image) -> Segments:
@@ -72,7 +77,7 @@ def segment(
 
     settings = {
         "model": identity(model),
-        "namer": identity(namer),
+        "namer": f"{identity(namer)} {server_model or ''}".strip(),
         "vocabulary": vocabulary,
         "verify": verify,
         "by": by,
@@ -83,3 +88,20 @@ def segment(
         "tile": side,
     }
     do_pictures(segment_one, tasks, out, formats, settings, overwrite)
+
+
+def _labeller(namer: str, server_model: str | None, device: str) -> Any:
+    """A model, or a server that is shown numbered masks."""
+    from anymask.checkpoints import load_labeller
+    from anymask.errors import InputError
+
+    if not namer.startswith(("http://", "https://")):
+        if server_model is not None:
+            raise InputError("--server-model belongs to a server: give its address as --namer")
+        return load_labeller(namer, device)
+    from anymask.methods.set_of_mark import SetOfMarkNamer
+    from anymask.vision_server import VisionServer
+
+    if server_model is None:
+        raise InputError("say which model the server shall use: --server-model NAME")
+    return SetOfMarkNamer(VisionServer(namer, server_model))

@@ -14,12 +14,12 @@ from typing import Any
 
 from anymask.benchmarks.ledger import Ledger
 from anymask.benchmarks.rr7k.candidates import Candidate
-from anymask.benchmarks.rr7k.server import VisionServer
 from anymask.errors import AnymaskError, ServerError
 from anymask.image import Image, read_image
 from anymask.ops.marking import marked
 from anymask.ops.rle import decode
 from anymask.segments import Segments
+from anymask.vision_server import VisionServer
 
 NAME, VERIFY, REVIEW = "name", "verify", "review"
 NAME_QUESTION = (

@@ -61,19 +61,27 @@ class VisionServer:
         """Model and server, for records."""
         return f"{self.model} at {self.url}"
 
-    def ask(self, image: Image, question: str, stop: Callable[[], bool] = lambda: False) -> str:
+    def ask(
+        self,
+        image: Image,
+        question: str,
+        stop: Callable[[], bool] = lambda: False,
+        longest: int | None = None,
+    ) -> str:
         """The answer to a question about a picture.
 
         Args:
             image: the picture; sent as JPEG, its long side at most 1024 pixels.
             question: in words.
             stop: asked between tries; True = give up.
+            longest: tokens of the answer; None = the server's setting.
 
         Raises:
             ServerError: no usable answer after all tries. A request that the server says is wrong
                 (status 400 to 499, but not 408 or 429) is not tried again.
         """
-        body = json.dumps(self._request(image, question)).encode()
+        request = {**self._request(image, question), "max_tokens": longest or self.longest}
+        body = json.dumps(request).encode()
         wait = self.wait
         for number in range(1, self.tries + 1):
             try:
@@ -100,7 +108,6 @@ class VisionServer:
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
-            "max_tokens": self.longest,
             "temperature": 0,
         }
 
