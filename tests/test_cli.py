@@ -275,7 +275,14 @@ def test_interrupted_runs_resume(tiny_model: Path, tmp_path: Path, how: signal.S
         "--model",
         str(tiny_model),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # In the background of a script a process begins with interrupts ignored.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(600):
         if len(list(out.glob("*.json"))) >= 2:
             break

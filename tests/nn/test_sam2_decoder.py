@@ -133,11 +133,11 @@ def test_the_number_done_at_once_changes_nothing(
 
 def test_bf16_agrees_in_nearly_all_signs(stock: Any) -> None:
     given = features(1).to(torch.float32)
-    prompts = torch.randn(1, 8, 1, C)
+    prompts = torch.randn(1, 8, 1, C, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        plain = Sam2Decoder(stock.float(), POSITION.float())(given, prompts, DENSE.float())
+        plain = Sam2Decoder(stock.float(), POSITION.float())(given, prompts, DENSE.float(), "first")
         half = Sam2Decoder(stock.bfloat16(), POSITION.bfloat16())(
-            given.to(torch.bfloat16), prompts.bfloat16(), DENSE.bfloat16(), "best"
+            given.to(torch.bfloat16), prompts.bfloat16(), DENSE.bfloat16(), "first"
         )
         stock.double()
     agree = ((half.logits > 0) == (plain.logits > 0)).float().mean()
