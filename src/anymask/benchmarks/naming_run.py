@@ -61,7 +61,7 @@ def name_regions(
         if ledger.get(record.id, stage) is not None:
             continue
         try:
-            image = file.read_image(number)
+            image = file.picture_of(record)
             true = Segments(record.size, record.rles)
             shown = true if redraw is None else redraw(image, [decode(rle) for rle in record.rles])
             names = namer(image, shown)

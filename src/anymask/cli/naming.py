@@ -107,8 +107,8 @@ def looker(regions: Path, images: Path | None) -> Look:
     numbers = {record.id: number for number, record in enumerate(file)}
 
     def look(pair: NamedPair) -> Any:
-        record, _, row = pair.where.rpartition(", ")
-        number = numbers[record]
-        return file.read_image(number), decode(file[number].rles[int(row)])
+        key, _, row = pair.where.rpartition(", ")
+        record = file[numbers[key]]
+        return file.picture_of(record), decode(record.rles[int(row)])
 
     return look

@@ -132,17 +132,15 @@ def train(
             **common,
         )
     elif recipe == "osm":
-        from anymask.data.regions import read_meta
-        from anymask.training.recipes.osm import LR, osm, shares_of
+        from anymask.training.recipes.osm import LR, osm
 
         if not (Path(init) / "config.json").is_file():
             raise InputError("osm needs --init FOLDER of an OSM with its tokenizers")
-        total = sum(shares_of(read_meta(data), mix, batch_size))  # type: ignore[arg-type]
         plan = osm(
             data,
             Path(init),
             mix=mix,  # type: ignore[arg-type]
-            steps=samples // total if samples else None,
+            samples=samples,
             batch_size=batch_size,
             seed=seed or 0,
             boxes=boxes,

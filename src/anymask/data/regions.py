@@ -170,13 +170,16 @@ class RegionFile(Sequence[RegionRecord]):
             return _parsed(stream.readline(), f"{self.path}, record {index}")
 
     def read_image(self, index: int) -> Image:
-        """The picture of a line.
+        """The picture of a line; raises as :meth:`picture_of`."""
+        return self.picture_of(self[index])
+
+    def picture_of(self, record: RegionRecord) -> Image:
+        """The picture of a record that is already parsed.
 
         Raises:
             ImageError: it is missing or broken.
             DataError: it has another size than its record says.
         """
-        record = self[index]
         image = read_image(self.root / record.image)
         if image.size != record.size:
             raise DataError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -33,6 +34,12 @@ def tokenize(tokenizer: Any, texts: Sequence[str], context: int) -> Tensor:
         list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt"
     )
     return found["input_ids"]  # type: ignore[no-any-return]
+
+
+def padded_rows(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    """Token numbers of texts, filled up behind to the longest: (R, L) int64."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
 
 
 def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:

@@ -104,7 +104,8 @@ class MaskSamples(Dataset[dict[str, Any]]):
     def _draw(
         self, source: RegionSource, row: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], str] | None:
-        record, image = source.file[row], source.file.read_image(row)
+        record = source.file[row]
+        image = source.file.picture_of(record)
         if not record.names:
             return None
         width, height = self._size(image.width, image.height, rng)

@@ -67,7 +67,8 @@ class RegionSamples(Dataset[dict[str, Any]]):
         epoch, place = divmod(index, len(self.rows))
         number, row, _ = self.rows[self._order(epoch)[place]].tolist()
         source = self.sources[number]
-        record, image = source.file[row], source.file.read_image(row)
+        record = source.file[row]
+        image = source.file.picture_of(record)
         rng = np.random.default_rng((self.seed, index))
         kept = np.arange(len(record.names))
         if len(kept) > self.masks:

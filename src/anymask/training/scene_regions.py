@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from anymask.data.scenes import make_scene
 from anymask.nn.text_tokens import train_tokenizer
+from anymask.ops.mask_shapes import box
 from anymask.training.scene_descriptions import TEMPLATES, WORDS
 
 Shown = Literal["boxes", "masks"]
@@ -60,7 +60,7 @@ class SceneRegions(Dataset[dict[str, Any]]):
             kept = np.sort(rng.permutation(kept)[: self.masks])
         masks = [named[k][1] for k in kept]
         if self.shown == "boxes":
-            masks = [_box(mask) for mask in masks]
+            masks = [box(mask) for mask in masks]
         return {
             "image": torch.from_numpy(np.ascontiguousarray(scene.image)),
             "masks": torch.from_numpy(
@@ -68,13 +68,6 @@ class SceneRegions(Dataset[dict[str, Any]]):
             ),
             "names": [named[k][0] for k in kept],
         }
-
-
-def _box(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = np.zeros_like(mask)
-    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    return box
 
 
 def names_tokenizer() -> Any:

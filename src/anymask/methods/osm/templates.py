@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anymask.errors import CheckpointError
 from anymask.methods.osm.model import IGNORED
+from anymask.nn.text_tokens import padded_rows
 
 TEMPLATES = (
     "What is in the segmentation mask?",
@@ -113,15 +114,15 @@ class Texts:
             kept = [IGNORED] * start + whole[start:]
             rows.append(whole[-length:])
             labels.append(kept[-length:])
-        ids = _padded(rows, self.pad)
+        ids = padded_rows(rows, self.pad)
         asked_ids = [self.qformer(text)["input_ids"][-length:] for text in questions]
         lengths = torch.tensor([[len(row)] for row in asked_ids])
-        qformer_ids = _padded(asked_ids, 0)
+        qformer_ids = padded_rows(asked_ids, 0)
         return {
             "input_ids": ids,
             "attention_mask": torch.arange(ids.shape[1])[None]
             < torch.tensor([[len(row)] for row in rows]),
-            "labels": _padded(labels, IGNORED),
+            "labels": padded_rows(labels, IGNORED),
             "qformer_ids": qformer_ids,
             "qformer_mask": torch.arange(qformer_ids.shape[1])[None] < lengths,
         }
@@ -142,8 +143,3 @@ def _shared(first: Sequence[int], second: Sequence[int]) -> int:
             break
         count += 1
     return count
-
-
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

@@ -27,6 +27,7 @@ from anymask.methods.wowseg.names import TRAINING_PROMPT
 from anymask.methods.wowseg.packed import IGNORED
 from anymask.methods.wowseg.picture import Encoding, Prepared, prepare
 from anymask.methods.wowseg.prompt import SYSTEM, Prompt, make_prompt
+from anymask.nn.text_tokens import padded_rows
 
 Layout = Literal["branch", "released"]
 
@@ -104,7 +105,7 @@ class Collate:
         ]
         flags = [torch.tensor([False] * len(p.tiles) + [True] * len(p.rows)) for p in seen]
         ids, labels, region, output = (
-            _padded([getattr(row, name) for row in rows], filler)
+            padded_rows([getattr(row, name) for row in rows], filler)
             for name, filler in (("ids", 0), ("labels", IGNORED), ("region", 0), ("output", 0))
         )
         lengths = torch.tensor([len(row.ids) for row in rows])
@@ -179,8 +180,3 @@ class Collate:
 
     def _read(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

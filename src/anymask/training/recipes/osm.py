@@ -29,7 +29,7 @@ def osm(
     init: Path,
     *,
     mix: Mix = "paper",
-    steps: int | None = None,
+    samples: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     boxes: float = 0.0,
@@ -42,7 +42,7 @@ def osm(
         data: a meta file; each data set's ``mode`` (by default its name) is a mode of the model.
         init: folder of an OSM with its tokenizers.
         mix: the paper's samples a step, or as many of each data set.
-        steps: of the run; None = six million masks.
+        samples: length of the run in masks; None = six million.
         batch_size: samples a step; None = the paper's, or 8 of each.
         seed: of everything that is drawn.
         boxes: share of masks shown as boxes (0.2 in the "part and box" model).
@@ -65,7 +65,7 @@ def osm(
     run = MaskSamples(
         sources,
         shares,
-        MASKS // total if steps is None else steps,
+        (samples or MASKS) // total,
         model.config.canvas,
         seed,
         augment,
