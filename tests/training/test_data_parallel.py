@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import write_coco
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 RUN = Path(__file__).with_name("data_parallel_run.py")
 
@@ -53,9 +53,14 @@ def test_two_processes_equal_one(tmp_path: Path, loss: str, optimizer: str) -> N
     assert np.isfinite([record["loss"] for record in history if "loss" in record]).all()
 
 
-def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "optimizer"),
+    # The last ones are of families whose saved weights have other names than the model's own.
+    [("dense", "muon"), ("phrases", "adamw"), ("names", "adamw"), ("modes", "adamw")],
+)
+def test_a_run_resumes_where_it_stopped(tmp_path: Path, loss: str, optimizer: str) -> None:
     truth = write_coco(tmp_path / "data", count=5)
-    rest = ("dense", "muon", str(truth), str(truth.parent))
+    rest = (loss, optimizer, str(truth), str(truth.parent))
     run(1, str(tmp_path / "whole"), *rest)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     (tmp_path / "cut" / "model.safetensors").unlink()
@@ -67,3 +72,15 @@ def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     cut = load_file(tmp_path / "cut" / "model.safetensors")
     for name, value in whole.items():
         torch.testing.assert_close(cut[name], value, atol=1e-12, rtol=1e-9, msg=name)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    truth = write_coco(tmp_path / "data", count=5)
+    rest = ("dense", "muon", str(truth), str(truth.parent))
+    run(1, str(tmp_path / "run"), *rest)
+    newest = tmp_path / "run" / "checkpoint-3" / "model.safetensors"
+    weights = load_file(newest)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, newest, {"format": "pt"})
+    with pytest.raises(AssertionError, match="lacks 1 weights"):
+        run(1, str(tmp_path / "run"), *rest)

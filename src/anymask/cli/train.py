@@ -16,7 +16,7 @@ FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
 SCENES = (
     "clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes",
-    "internvl-scenes", "wowseg-scenes",
+    "internvl-vision-scenes", "internvl-scenes", "wowseg-scenes",
 )  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
 RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
@@ -47,7 +47,8 @@ def train(
         help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
         "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
         "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/; "
-        "wowseg: folder of an InternVL; osm: of an OSM; wowseg-scenes: of an internvl-scenes.",
+        "wowseg: folder of an InternVL; osm: of an OSM; internvl-scenes: of a trained "
+        "internvl-vision-scenes; wowseg-scenes: of an internvl-scenes.",
     ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
@@ -304,10 +305,14 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
                 "beit3/ (a trained beit3-scenes)"
             )
         return openworldsam_scenes(*parts, **chosen)
+    if recipe == "internvl-vision-scenes":
+        from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
+
+        return internvl_vision_scenes(**chosen)
     if recipe == "internvl-scenes":
         from anymask.training.recipes.wowseg_scenes import internvl_scenes
 
-        if (folder / "config.json").is_file():  # go on from there
+        if (folder / "config.json").is_file():
             chosen = {"init": folder, **chosen}
         return internvl_scenes(**chosen)
     if recipe == "wowseg-scenes":

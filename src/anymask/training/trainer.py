@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 
+from anymask.errors import CheckpointError
 from anymask.nn.distributed import mean_over_processes
 
 
@@ -37,6 +38,32 @@ class NumberedTrainer(Trainer):
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         assert self.train_dataset is not None
         return SequentialSampler(self.train_dataset)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As the Trainer does, but by the names that the model itself has.
+
+        ``save_pretrained`` writes the names of older releases where a family has any (InternVL's
+        language model), and resuming looks for the model's own and passes over what it misses.
+        """
+        super()._save(output_dir, state_dict)
+        self.model.save_pretrained(
+            output_dir or self.args.output_dir,
+            state_dict=state_dict,
+            is_main_process=self.args.should_save,
+            save_original_format=False,
+        )
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint that lacks weights is no checkpoint."""
+        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
+        tied |= set(getattr(self.model, "_keys_to_ignore_on_save", None) or ())
+        missing = sorted(set(load_result.missing_keys) - tied)
+        if missing:
+            raise CheckpointError(
+                f"the checkpoint in {self.args.output_dir} lacks {len(missing)} weights of the "
+                f"model, {missing[0]} first; it was written by another release or for another "
+                "model: start again in another folder, from its last saved model"
+            )
 
     def compute_loss(
         self,

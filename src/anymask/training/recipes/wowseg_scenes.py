@@ -1,8 +1,9 @@
 """``internvl-scenes`` and ``wowseg-scenes``: a small InternVL of the scenes world, and the namer it
 becomes.
 
-The InternVL learns to name what boxes of scenes show, unseen things too: a language model has read
-of everything. WOW-Seg's training then shows it masks of known things and of stuff only.
+Its vision transformer first learns a word for every patch; then the InternVL learns to name what
+boxes of scenes show, unseen things too: a language model has read of everything. WOW-Seg's training
+then shows it masks of known things and of stuff only.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import InternVLConfig, InternVLForConditionalGeneration
+import torch
+from transformers import AutoConfig, InternVLConfig, InternVLForConditionalGeneration
 
 from anymask.methods.wowseg.collate import Collate
 from anymask.methods.wowseg.names import IMAGE
 from anymask.methods.wowseg.prompt import CONTEXT
 from anymask.methods.wowseg.training import WOWSegTraining
+from anymask.nn.picture_input import IMAGENET_MEAN, IMAGENET_STD
 from anymask.training.recipe import Recipe
 from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_regions import SceneRegions, names_tokenizer
+from anymask.training.scene_windows import SceneWindows, WindowCollate
+from anymask.training.word_patches import WordPatches
 
 SIDE, PATCH = 80, 8  # pixels of a tile and of a patch: 5 x 5 tokens a tile
 ASKED: dict[str, Any] = {"question": f"{IMAGE} is", "system": "scenes", "most_tiles": 1}
@@ -47,6 +52,30 @@ def small_config() -> InternVLConfig:
     )  # fmt: skip
 
 
+def internvl_vision_scenes(
+    scenes: int = 16_000, batch_size: int = 32, seed: int = 0, size: int = 256, windows: int = 8
+) -> Recipe:
+    """The vision transformer alone: a word for every patch, of everything.
+
+    Args:
+        scenes: length of the run.
+        batch_size: scenes a step.
+        seed: of weights and scenes.
+        size: side of the scenes in pixels.
+        windows: of a scene.
+    """
+    config = small_config().vision_config
+    return on_scenes(
+        "internvl-vision-scenes",
+        lambda: WordPatches(config),
+        lambda: SceneWindows(scenes, size, 1500 + seed, windows, SIDE, SIDE // PATCH),
+        WindowCollate(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)),
+        batch_size,
+        seed,
+        lr=4e-3,
+    )
+
+
 def internvl_scenes(
     scenes: int = 24_000,
     batch_size: int = 16,
@@ -61,12 +90,12 @@ def internvl_scenes(
         batch_size: scenes a step.
         seed: of weights and scenes.
         size: side of the scenes in pixels.
-        init: folder of an earlier run whose weights this one starts from.
+        init: folder of a trained ``internvl-vision-scenes``, or of an earlier run of this recipe.
     """
     config = small_config()
     return on_scenes(
         "internvl-scenes",
-        lambda: WOWSegTraining(config) if init is None else _loaded(init),
+        lambda: WOWSegTraining(config) if init is None else _started(config, init),
         lambda: SceneRegions(scenes, size, 1300 + seed, "val", "boxes"),
         Collate(config, names_tokenizer(), **ASKED),
         batch_size,
@@ -105,6 +134,15 @@ def wowseg_scenes(
         seed,
         lr=1e-3,
     )
+
+
+def _started(config: InternVLConfig, folder: Path) -> WOWSegTraining:
+    if AutoConfig.from_pretrained(folder).model_type == "internvl":
+        return _loaded(folder)
+    model = WOWSegTraining(config)
+    trained = WordPatches.from_pretrained(folder)
+    model.model.vision_tower.load_state_dict(trained.vision.state_dict())
+    return model
 
 
 def _loaded(folder: Path) -> WOWSegTraining:
