@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from anymask.cli.app import app
-from anymask.data.regions import RegionFile, read_meta, record_of
+from anymask.data.region_sources import read_meta
+from anymask.data.regions import RegionFile, record_of
 from anymask.errors import DataError
 from anymask.ops.rle import decode
 

@@ -10,7 +10,8 @@ import PIL.Image
 import torch
 from transformers import InstructBlipConfig
 
-from anymask.data.regions import RegionFile, RegionRecord, RegionSource, write_regions
+from anymask.data.region_sources import RegionSource
+from anymask.data.regions import RegionFile, RegionRecord, write_regions
 from anymask.image import Image
 from anymask.methods.osm.configuration import OSMConfig
 from anymask.methods.osm.model import OSMModel

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from anymask.cli.app import app
+from anymask.data.region_sources import read_meta
 from anymask.errors import DataError, InputError
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.files import save_texts
@@ -172,3 +173,29 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     for options, message in ((["--mix", "x"], "paper or equal"), (["--init", "nowhere"], "FOLDER")):
         broken = RUN.invoke(app, [*arguments, *options])
         assert message in str(broken.exception)
+
+
+def test_which_masks_may_be_shown_as_boxes(tmp_path: Path) -> None:
+    meta(tmp_path)
+    entries = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "words.txt").write_text("red cup; thing\ndog; stuff\n")
+    entries["coco"]["vocabulary"] = str(tmp_path / "words.txt")
+    lines = {"root": ".", "annotation": "lvis.jsonl"}
+    entries |= {"v3det": lines, "pascal_part": lines, "other": {**lines, "boxes": "never"}}
+    (tmp_path / "meta.json").write_text(json.dumps(entries))
+    sources = read_meta(tmp_path / "meta.json")
+    run = MaskSamples(sources, [4] * 5, 20, 56, boxes=1.0)
+    shown: dict[str, set[bool]] = {}
+    for k in range(len(run)):
+        sample = run[k]
+        name = sources[sample["dataset"]].name
+        shown.setdefault(f"{name} {sample['name']}" if name == "coco" else name, set()).add(
+            sample["box"]
+        )
+    assert shown == {"coco red cup": {True}, "coco dog": {False}, "lvis": {True},
+                     "v3det": {True}, "pascal_part": {False}, "other": {False}}  # fmt: skip
+    assert not any(MaskSamples(sources[:2], [4] * 2, 20, 56)[k]["box"] for k in range(40))
+    entries["lvis"]["boxes"] = "sometimes"
+    (tmp_path / "meta.json").write_text(json.dumps(entries))
+    with pytest.raises(DataError, match="drawn, always, never"):
+        read_meta(tmp_path / "meta.json")

@@ -17,7 +17,8 @@ from transformers import InternVLForConditionalGeneration
 from typer.testing import CliRunner
 
 from anymask.cli.app import app
-from anymask.data.regions import RegionFile, RegionRecord, RegionSource, write_regions
+from anymask.data.region_sources import RegionSource
+from anymask.data.regions import RegionFile, RegionRecord, write_regions
 from anymask.errors import InputError
 from anymask.methods.wowseg.cascade_attention_mask import (
     SegmentIds,

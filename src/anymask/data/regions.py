@@ -152,7 +152,7 @@ class RegionFile(Sequence[RegionRecord]):
                 begin = stream.tell()
                 for number, line in enumerate(iter(stream.readline, b""), 1):
                     if line.strip():
-                        counts.append(len(_parsed(line, f"{path}:{number}").names))
+                        counts.append(len(parsed(line, f"{path}:{number}").names))
                         begins.append(begin)
                     begin = stream.tell()
         except OSError as error:
@@ -167,7 +167,7 @@ class RegionFile(Sequence[RegionRecord]):
             return [self[k] for k in range(*index.indices(len(self)))]
         with self.path.open("rb") as stream:
             stream.seek(self._begins[index])
-            return _parsed(stream.readline(), f"{self.path}, record {index}")
+            return parsed(stream.readline(), f"{self.path}, record {index}")
 
     def read_image(self, index: int) -> Image:
         """The picture of a line; raises as :meth:`picture_of`."""
@@ -180,16 +180,21 @@ class RegionFile(Sequence[RegionRecord]):
             ImageError: it is missing or broken.
             DataError: it has another size than its record says.
         """
-        image = read_image(self.root / record.image)
-        if image.size != record.size:
-            raise DataError(
-                f"{self.path}: record {record.id} was made for a picture of {record.size} (height, "
-                f"width), but {image.path} has {image.size}"
-            )
-        return image
+        return checked_size(read_image(self.root / record.image), record, self.path)
 
 
-def _parsed(line: bytes, where: str) -> RegionRecord:
+def checked_size(image: Image, record: RegionRecord, file: Path) -> Image:
+    """The picture, if it is of the size its record says; otherwise a DataError."""
+    if image.size != record.size:
+        raise DataError(
+            f"{file}: record {record.id} was made for a picture of {record.size} (height, width), "
+            f"but {image.path} has {image.size}"
+        )
+    return image
+
+
+def parsed(line: bytes, where: str) -> RegionRecord:
+    """A line's record; raises as :func:`record_of`."""
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -313,66 +318,3 @@ def _split(record: RegionRecord, most: int) -> Iterator[RegionRecord]:
         kept = slice(start, start + most)
         name = record.id if count <= most else f"{record.id}_{part}"
         yield RegionRecord(name, record.image, record.size, record.rles[kept], record.names[kept])
-
-
-# --------------------------------------------------------------------------------------- meta
-
-
-@dataclass(frozen=True)
-class RegionSource:
-    """One data set of a meta file.
-
-    Attributes:
-        name: what the meta file calls it.
-        file: its lines.
-        jpeg: tiles and crops are compressed anew in training (``data_augment``).
-        repeat: how often it is gone through; below 1 only the head of the file is.
-        most_tiles: of a picture, when it says so (``max_dynamic_patch``).
-        mode: which of OSM's modes its words belong to (``mode``); the name by default.
-    """
-
-    name: str
-    file: RegionFile
-    jpeg: bool = False
-    repeat: float = 1.0
-    most_tiles: int | None = None
-    mode: str = ""
-
-    def rows(self) -> list[int]:
-        """Lines of one epoch."""
-        if self.repeat < 1:
-            return list(range(int(len(self.file) * self.repeat)))
-        return list(range(len(self.file))) * int(self.repeat)
-
-
-def read_meta(path: str | Path) -> list[RegionSource]:
-    """Read a meta file (data set -> root, annotation, data_augment, repeat_time), or a single file
-    of lines whose pictures lie beside it.
-
-    Raises:
-        DataError: it cannot be read, or an entry lacks something.
-    """
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        return [RegionSource(path.stem, RegionFile.read(path))]
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        found = []
-        for name, entry in entries.items():
-            root, lines = Path(entry["root"]), Path(entry["annotation"])
-            most = entry.get("max_dynamic_patch")
-            found.append(
-                RegionSource(
-                    name,
-                    RegionFile.read(path.parent / lines, path.parent / root),
-                    bool(entry.get("data_augment", False)),
-                    float(entry.get("repeat_time", 1)),
-                    None if most is None else int(most),
-                    str(entry.get("mode", name)),
-                )
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is no meta file (data set -> root, annotation, repeat_time): {error!r}"
-        ) from error
-    return found

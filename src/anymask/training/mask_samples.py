@@ -6,8 +6,9 @@ mode and half with any words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from anymask.data.regions import RegionSource
+from anymask.data.region_sources import RegionSource
+from anymask.data.regions import RegionFile
+from anymask.data.shards import RegionShards
 from anymask.errors import DataError
 from anymask.ops.mask_shapes import box as box_of
 from anymask.ops.resize import long_side_size
@@ -38,7 +41,8 @@ class MaskSamples(Dataset[dict[str, Any]]):
         side: S, of the canvas in pixels.
         seed: of everything that is drawn.
         augment: scale, flip and crop; False = the whole picture, perhaps mirrored.
-        boxes: share of masks that are replaced by their box, with the box's question.
+        boxes: share of masks that are replaced by their box, with the box's question, where the
+            source lets it.
         templates: questions to draw from.
     """
 
@@ -81,15 +85,16 @@ class MaskSamples(Dataset[dict[str, Any]]):
             number += 1
         source = self.sources[number]
         rng = np.random.default_rng((self.seed, index))
-        for _ in range(20):  # pictures
-            row = int(rng.integers(len(source.file)))
+        draw = index // self.batch_size * self.shares[number] + place
+        for row in islice(self._rows(source.file, draw, rng), 20):
             found = self._draw(source, row, rng)
             if found is not None:
                 break
         else:
             raise DataError(f"{source.file.path}: twenty pictures in a row show no large mask")
         canvas, mask, name = found
-        as_box = bool(rng.random() < self.boxes)
+        drawn = source.boxes == "drawn" and name not in source.stuff
+        as_box = (bool(rng.random() < self.boxes) and drawn) or source.boxes == "always"
         return {
             "canvas": torch.from_numpy(canvas),
             "mask": torch.from_numpy(box_of(mask) if as_box else mask),
@@ -100,6 +105,19 @@ class MaskSamples(Dataset[dict[str, Any]]):
             "template": int(rng.integers(self.templates)),
             "box": as_box,
         }
+
+    def _rows(
+        self, file: RegionFile | RegionShards, draw: int, rng: np.random.Generator
+    ) -> Iterator[int]:
+        """Pictures to try. Lines are drawn freely; shards are gone through one group after the
+        other, and what shows nothing there is replaced by a neighbour."""
+        if isinstance(file, RegionFile):
+            yield from iter(lambda: int(rng.integers(len(file))), -1)
+            return
+        row = file.row_of(draw, self.seed)
+        yield row
+        beside = file.beside(row)
+        yield from iter(lambda: int(rng.integers(beside.start, beside.stop)), -1)
 
     def _draw(
         self, source: RegionSource, row: int, rng: np.random.Generator

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from anymask.data.regions import RegionSource
+from anymask.data.region_sources import RegionSource
 from anymask.ops.rle import decode
 
 GROUP = 50  # batches within which pictures with about as many masks come together

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from anymask.data.regions import RegionSource, read_meta
+from anymask.data.region_sources import RegionSource, read_meta
 from anymask.errors import InputError
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.files import load_texts

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, InternVLForConditionalGeneration
 
-from anymask.data.regions import read_meta
+from anymask.data.region_sources import read_meta
 from anymask.methods.wowseg.collate import Collate
 from anymask.methods.wowseg.convert import load_internvl
 from anymask.methods.wowseg.training import WOWSegTraining
