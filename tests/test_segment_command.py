@@ -163,3 +163,72 @@ def test_more_masks_than_marks() -> None:
     assert found.labels[0] == found.labels[24] == "thing 1"
     with pytest.raises(SegmentsError, match="masks belong"):
         namer(Image(np.zeros((6, 9, 3), np.uint8)), Segments.from_masks(masks))
+
+
+def test_maps_in_the_terminal(tmp_path: Path, models: dict[str, Path]) -> None:
+    """Proposals of a file, named by an OVSNet, as a semantic map that can be measured."""
+    PIL.Image.fromarray(osm_tiny.picture().pixels).save(tmp_path / "photo.png")
+    ids = np.zeros((*osm_tiny.picture().size, 3), np.uint8)
+    ids[:, :20, 0], ids[:, 20:, 0] = 1, 2
+    (tmp_path / "maps").mkdir()
+    PIL.Image.fromarray(ids).save(tmp_path / "maps" / "photo.png")
+    for task in ("panoptic", "semantic"):
+        result = RUN.invoke(
+            app,
+            ["segment", str(tmp_path / "photo.png"), "--namer", "ovsnet-scenes", "--vocabulary",
+             "voc-20", "--masks", str(tmp_path / "maps"), "--task", task, "-o",
+             str(tmp_path / task), "--device", "cpu"],
+            catch_exceptions=False,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        found = json.loads((tmp_path / task / "photo.json").read_text())["annotations"]
+        assert 1 <= len(found) <= 2
+        assert sum(r["area"] for r in found) <= ids.shape[0] * ids.shape[1]
+    with pytest.raises(InputError, match="panoptic"):
+        anymask.segment(
+            osm_tiny.picture(), namer=lambda _, s: s, discoverer=two_halves, task="all"  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+def test_exact_words_and_the_ensemble(models: dict[str, Path]) -> None:
+    import torch
+
+    from anymask.methods.osm.ensemble import geometric
+    from anymask.methods.osm.inference import OSMNamer
+    from anymask.methods.wowseg.vocabulary_mapping import to_own_words
+    from anymask.vocabulary import Vocabulary
+
+    words = Vocabulary.from_names([["bus", "coach"], ["leaf"], ["cup"]])
+    image = osm_tiny.picture()
+    given = two_halves(image).with_labels(["Leaves", "a cup", "coaches"], [0.5, 0.6, 0.7], "m")
+    exact = to_own_words(given, words)
+    assert exact.labels == ("leaf", None, "bus")
+    np.testing.assert_allclose(exact.label_scores[[0, 2]], [0.5, 0.7])
+
+    own = np.array([[0.7, 0.2, 0.1], [np.nan] * 3], np.float32)
+    other = np.array([[0.1, 0.1, 0.8], [0.2, 0.3, 0.5]], np.float32)
+    trained = np.array([True, False, True])
+    found = geometric(own, other, trained)
+    share = np.array([0.4, 0.8, 0.4])
+    wanted = own[0] ** (1 - share) * other[0] ** share
+    np.testing.assert_allclose(found[0], wanted / wanted.sum(), rtol=1e-5)
+    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(geometric(own, other, trained, 0, 0)[0], own[0], rtol=1e-5)
+
+    namer = OSMNamer(osm_tiny.model(torch.float32), osm_tiny.texts(), "cpu")
+    halves = two_halves(image)[:2]
+    alone = anymask.name(image, halves, model=namer, vocabulary=words, by="likelihood")
+    sure = np.tile(np.array([[0, 0, 1]], np.float32), (2, 1))
+
+    class Matcher:
+        shares = staticmethod(lambda *_: sure)
+
+    both = anymask.name(image, halves, model=namer, vocabulary=words, by="likelihood",
+                        ensemble=Matcher())  # fmt: skip
+    assert both.labels == ("cup", "cup")
+    assert alone.labels != both.labels or (both.label_scores > alone.label_scores).all()
+    real = anymask.name(image, halves, model=namer, vocabulary=words, by="likelihood",
+                        ensemble="ovsnet-scenes", trained=["cup"], device="cpu")  # fmt: skip
+    assert np.isfinite(real.label_scores).all()
+    with pytest.raises(InputError, match="likelihood"):
+        anymask.name(image, halves, model=namer, vocabulary=words, ensemble="ovsnet-scenes")

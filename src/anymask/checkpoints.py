@@ -197,9 +197,13 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
     from anymask.methods.segprompt.convert import load_published
     from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
-    kind = _model_type(path)
+    kind = _model_type(path) if path.exists() else _hub_model_type(source)
     if kind in SAM2_TYPES or (row is not None and row.name.startswith("sam2")):
         return AutomaticMasks(_sam2(source, device))
+    if kind in SAM_TYPES:
+        from anymask.methods.sam.automatic import SamClicker
+
+        return AutomaticMasks(SamClicker(_sam(source, str(kind), device)))
     if path.suffix == ".pt":
         from anymask.nn.device import pick_device
         from anymask.nn.sam2_keys import load_sam2_file
@@ -244,12 +248,7 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
     if kind in SAM2_TYPES:
         return Sam2Prompter(_sam2(source, device))
     if kind in SAM_TYPES:
-        from anymask.methods.sam.prompting import load_sam
-
-        try:
-            return load_sam(source, kind, device)
-        except Exception as error:  # a damaged file raises almost anything
-            raise CheckpointError(f"the SAM in {source} cannot be loaded: {error}") from error
+        return _sam(source, str(kind), device)
     if kind == PromptLearningConfig.model_type:
         return SegPromptFinder(_saved(PromptLearningModel, source), device)
     raise CheckpointError(
@@ -272,6 +271,15 @@ def _finder_from_file(path: Path, device: str) -> Finder:
     if is_sam2(state):
         return Sam2Prompter(sam2_of(state).to(pick_device(device)))
     return PhraseFinder(openworldsam_of(state), load_words(path.parent), device)
+
+
+def _sam(source: str | Path, kind: str, device: str) -> SamPrompter:
+    from anymask.methods.sam.prompting import load_sam
+
+    try:
+        return load_sam(source, kind, device)
+    except Exception as error:  # a damaged file raises almost anything
+        raise CheckpointError(f"the SAM in {source} cannot be loaded: {error}") from error
 
 
 def _sam2(source: str | Path, device: str) -> Sam2:

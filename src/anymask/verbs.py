@@ -20,10 +20,12 @@ from anymask.checkpoints import (
 )
 from anymask.errors import CheckpointError, InputError
 from anymask.image import Image, read_image
+from anymask.methods.named_map import TASKS, Task, as_map
 from anymask.ops.tiles import discover_in_tiles
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
+BY = ("meaning", "word", "likelihood")  # how a vocabulary's word is found
 AUTO_TILE = 1024  # side of a tile in pixels, when the picture is larger than twice that
 
 
@@ -221,6 +223,8 @@ def name(
     seed: int = 0,
     mode: str | None = None,
     by: str = "meaning",
+    ensemble: str | Path | Any = None,
+    trained: Any = None,
     device: str = "auto",
 ) -> Segments:
     """Call every mask by a free name (WOW-Seg or OSM), all masks at once.
@@ -241,8 +245,13 @@ def name(
         temperature: 0 = the likeliest word each time; above, words are drawn.
         seed: of the drawing.
         mode: of an OSM: ``"any"`` (default) for any words, or a data set's (``"coco"``, ...).
-        by: how names come from a vocabulary: ``"meaning"`` (see there), or ``"likelihood"``: an OSM
-            says how likely each of its words is, and the label scores are their probabilities.
+        by: how names come from a vocabulary: ``"meaning"`` (see there); ``"word"``: a name must be
+            one of its words, or their plural or singular, and other names are dropped; or
+            ``"likelihood"``: an OSM says how likely each of its words is, and the label scores are
+            their probabilities.
+        ensemble: with likelihood, a model of :func:`match` whose CLIP has a say as well.
+        trained: for the ensemble, a vocabulary of the words that the OSM was trained on; CLIP's
+            share is 0.4 for them and 0.8 for others.
         device: as for :func:`discover`.
 
     Returns:
@@ -259,10 +268,12 @@ def name(
     """
     from anymask.methods.osm.inference import OSMNamer
     from anymask.methods.wowseg.inference import WOWSegNamer
-    from anymask.methods.wowseg.vocabulary_mapping import to_vocabulary
+    from anymask.methods.wowseg.vocabulary_mapping import to_own_words, to_vocabulary
 
-    if by not in ("meaning", "likelihood"):
-        raise InputError(f"by is {by!r}: use meaning or likelihood")
+    if by not in BY:
+        raise InputError(f"by is {by!r}: use one of {', '.join(BY)}")
+    if ensemble is not None and by != "likelihood":
+        raise InputError("an ensemble weighs likelihoods: use by='likelihood'")
     namer = model if isinstance(model, (WOWSegNamer, OSMNamer)) else load_namer(model, device)
     picture, given = read_image(image), _as_segments(segments)
     if isinstance(namer, OSMNamer):
@@ -271,14 +282,24 @@ def name(
         if by == "likelihood":
             if vocabulary is None:
                 raise InputError("likelihood needs a vocabulary to choose from")
-            return namer.choose(picture, given, Vocabulary.of(vocabulary), mode=mode)
+            second = None if ensemble is None else _opinion(ensemble, device)
+            return namer.choose(
+                picture,
+                given,
+                Vocabulary.of(vocabulary),
+                mode=mode,
+                second=second,
+                trained=None if trained is None else Vocabulary.of(trained),
+            )
         found = namer(picture, given, longest=longest, mode=mode)
     else:
         if mode is not None or by == "likelihood":
             raise InputError("mode and likelihood belong to OSM: this model is a WOW-Seg")
         found = namer(picture, given, longest=longest, temperature=temperature, seed=seed)
     if vocabulary is not None:
-        found = to_vocabulary(found, Vocabulary.of(vocabulary))
+        exact = by == "word"
+        words = Vocabulary.of(vocabulary)
+        found = to_own_words(found, words) if exact else to_vocabulary(found, words)
     if verify and isinstance(namer, WOWSegNamer):
         from anymask.methods.wowseg.verification import verify as ask_again
 
@@ -295,7 +316,10 @@ def segment(
     vocabulary: Any = None,
     verify: bool = False,
     by: str = "meaning",
+    ensemble: str | Path | Any = None,
+    trained: Any = None,
     mode: str | None = None,
+    task: Task = "objects",
     keep_unnamed: bool = False,
     min_score: float | None = None,
     max_segments: int = 100,
@@ -312,7 +336,9 @@ def segment(
         discoverer: a model of :func:`discover`, or any callable ``picture -> Segments``.
         vocabulary: names come from this list; see :func:`name`. An OVSNet needs one.
         verify: as for :func:`name`.
-        by, mode, longest: as for :func:`name`.
+        by, ensemble, trained, mode, longest: as for :func:`name`.
+        task: ``"objects"``: masks that may overlap; ``"panoptic"`` and ``"semantic"``: every pixel
+            has at most one name, see :func:`~anymask.methods.named_map.as_map`.
         keep_unnamed: also return objects that got no name.
         min_score, max_segments, tile: as for :func:`discover`.
         device: as for :func:`discover`.
@@ -332,6 +358,8 @@ def segment(
 
     labelled = load_labeller(namer, device) if isinstance(namer, (str, Path)) else namer
     check_labeller(labelled, vocabulary, verify, mode)
+    if task not in TASKS:
+        raise InputError(f"task is {task!r}: use one of {', '.join(TASKS)}")
     picture = read_image(image)
     found = discover(
         picture,
@@ -353,12 +381,22 @@ def segment(
             longest=longest,
             mode=mode,
             by=by,
+            ensemble=ensemble,
+            trained=trained,
         )
     else:
         named = labelled(picture, found)
+    if task != "objects":
+        return as_map(named, task, None if vocabulary is None else Vocabulary.of(vocabulary))
     if keep_unnamed:
         return named
     return named[np.array([label is not None for label in named.labels], bool)]
+
+
+def _opinion(model: str | Path | Any, device: str) -> Any:
+    """What a matcher's CLIP says of given masks."""
+    matcher = load_matcher(model, device) if isinstance(model, (str, Path)) else model
+    return matcher.shares
 
 
 def check_labeller(namer: Any, vocabulary: Any, verify: bool, mode: str | None) -> None:

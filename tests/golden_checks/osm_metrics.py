@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from anymask.metrics.open_naming import OpenNames, accepted
+from anymask.metrics.open_naming import OpenNames
+from anymask.ops.word_forms import accepted
 from anymask.vocabulary import Vocabulary
 from golden_checks.compare import Row
 

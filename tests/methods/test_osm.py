@@ -25,9 +25,10 @@ from anymask.methods.osm.model import IGNORED, OSMModel, text_loss
 from anymask.methods.osm.regions import context_masks, visible_tokens
 from anymask.methods.osm.templates import TEMPLATES, Texts, box_template, labels_of, question
 from anymask.methods.osm.windows import starts, windowed
-from anymask.metrics.open_naming import OpenNames, accepted
+from anymask.metrics.open_naming import OpenNames
 from anymask.ops.merging import merged
 from anymask.ops.resize import long_side_size
+from anymask.ops.word_forms import accepted
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
@@ -110,8 +111,8 @@ def test_o6_acc_and_niv() -> None:
     assert found == {"accuracy": 0.6, "not_in_vocabulary": 0.4, "instances": 5.0}
     verdict = judge.judge("dog.", ids["dog"])
     assert (verdict.correct, verdict.not_in_vocabulary) == (False, True)
-    assert judge.classes_of("Traffic Lights") == [ids["traffic light"]]
-    assert judge.classes_of("nonsense") == []
+    assert judge.classes("Traffic Lights") == [ids["traffic light"]]
+    assert judge.classes("nonsense") == []
     with pytest.raises(InputError, match="no class"):
         judge.judge("dog", 4711)
     with pytest.raises(InputError, match="names for"):
@@ -400,7 +401,7 @@ def test_in_the_library(namer: OSMNamer, tmp_path: Path) -> None:
     for options, message in (
         ({"verify": True}, "neither verifies"),
         ({"by": "likelihood"}, "needs a vocabulary"),
-        ({"by": "luck"}, "meaning or likelihood"),
+        ({"by": "luck"}, "meaning, word, likelihood"),
         ({"mode": "x"}, "no mode"),
     ):
         with pytest.raises(InputError, match=message):

@@ -10,12 +10,16 @@ import pytest
 import torch
 from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
+from typer.testing import CliRunner
 
 import anymask
 from anymask.checkpoints import load_finder
+from anymask.cli.app import app
 from anymask.errors import InputError
 from anymask.image import Image
+from anymask.methods.sam.automatic import SamClicker
 from anymask.methods.sam.prompting import SamPrompter
+from anymask.methods.sam2.automatic import OSM_SETTINGS, AutomaticMasks, settings_of
 
 SIDE = 64
 
@@ -99,3 +103,61 @@ def test_in_the_library(tmp_path: Path) -> None:
         finder(picture(), boxes=[[1, 2, 3]])
     with pytest.raises(InputError, match="labels for"):
         finder(picture(), points=[[1, 2]], point_labels=[1, 1])
+
+
+def test_automatic_masks(tmp_path: Path) -> None:
+    """Every click of the grid answers as a click asked alone, and the command takes a SAM."""
+    prompter = SamPrompter(tiny("sam"), "cpu")
+    clicker = SamClicker(prompter)
+    image = picture()
+    clicker.look(image, (0, 0, image.width, image.height))
+    points = np.array([[5.0, 6.0], [40.0, 30.0], [20.0, 11.0]])
+    found = clicker.click(points, True, -10.0)
+    alone = prompter(image, points=points[:, None], multimask=True)
+    assert found.points.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    np.testing.assert_allclose(found.iou.numpy(), alone.scores, atol=1e-6)
+    large = torch.nn.functional.interpolate(
+        found.logits[None], image.size, mode="bilinear", align_corners=False
+    )[0]
+    for k in range(9):
+        assert (large[k].numpy() > 0).tolist() == alone.mask(k).tolist()
+    best = float(np.median(alone.scores))
+    assert (clicker.click(points, True, best).iou >= best).all()
+    with pytest.raises(InputError, match="use_m2m"):
+        clicker.refine(points, found.logits)
+
+
+def test_settings_and_scaled_pictures() -> None:
+    assert settings_of("osm") == OSM_SETTINGS
+    own = settings_of("osm,long_side=48, crop_n_layers=1,exact=true")
+    assert (own.long_side, own.crop_n_layers, own.exact) == (48, 1, True)
+    assert own.min_mask_region_area == 800
+    for text in ("nothing=1", "long_side=x", "", "osm=3"):
+        with pytest.raises(InputError, match=r"automatic masks|give a number"):
+            settings_of(text)
+    loose = {"points_per_side": 3, "pred_iou_thresh": -1.0, "stability_score_thresh": 0.0}
+    masks = AutomaticMasks(SamClicker(SamPrompter(tiny("sam"), "cpu")), long_side=30, **loose)
+    found = masks(picture(), min_score=-10.0)
+    assert len(found)
+    assert found.size == picture().size
+    small = AutomaticMasks(masks.clicker, **loose)(masks._scaled(picture()), min_score=-10.0)
+    assert small.size == (21, 30)
+    assert len(small) == len(found)
+    for k in range(len(found)):  # the same shapes at another size
+        assert found.areas[k] / (40 * 56) == pytest.approx(small.areas[k] / (21 * 30), abs=0.06)
+
+
+def test_in_the_terminal(tmp_path: Path) -> None:
+    tiny("sam").save_pretrained(tmp_path / "sam")
+    picture().to_pil().save(tmp_path / "photo.png")
+    arguments = ["discover", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out"), "--device",
+                 "cpu", "--model", str(tmp_path / "sam"), "--min-score", "0"]  # fmt: skip
+    options = "points_per_side=2,pred_iou_thresh=-1,stability_score_thresh=0"
+    result = CliRunner().invoke(app, [*arguments, "--settings", options], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (tmp_path / "out" / "photo.json").is_file()
+    with pytest.raises(InputError, match="belongs to a SAM"):
+        CliRunner().invoke(
+            app, ["discover", str(tmp_path / "photo.png"), "--settings", "osm"],
+            catch_exceptions=False,
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -28,6 +28,11 @@ def discover(
     tile: str = typer.Option(
         "none", help="Search large pictures in tiles too: a side in pixels, auto or none."
     ),
+    settings: str | None = typer.Option(
+        None,
+        help="With a SAM or SAM 2: options of automatic masks, such as "
+        "pred_iou_thresh=0.9,crop_n_layers=1, or osm for OSM's.",
+    ),
     format: str = typer.Option(
         "coco,png,overlay",
         help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
@@ -47,19 +52,31 @@ def discover(
     formats = folder.parse_formats(format)
     side = parse_tile(tile)
     tasks = folder.plan(paths, out)
-    loaded = load_discoverer(model, device)
+    loaded = with_settings(load_discoverer(model, device), settings)
     lowest = recommended_min_score(loaded) if min_score is None else min_score
 
     def discover_one(image: Image) -> Segments:
         return find(image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side)
 
-    settings = {
+    asked = {
         "model": identity(model),
         "min_score": lowest,
         "max_segments": max_segments,
         "tile": side,
+        "settings": settings,
     }
-    do_pictures(discover_one, tasks, out, formats, settings, overwrite)
+    do_pictures(discover_one, tasks, out, formats, asked, overwrite)
+
+
+def with_settings(discoverer: Any, settings: str | None) -> Any:
+    """The same SAM or SAM 2 with other options of automatic masks."""
+    if settings is None:
+        return discoverer
+    from anymask.methods.sam2.automatic import AutomaticMasks, settings_of
+
+    if not isinstance(discoverer, AutomaticMasks):
+        raise InputError("--settings belongs to a SAM or SAM 2")
+    return AutomaticMasks(discoverer.clicker, settings_of(settings))
 
 
 def parse_tile(tile: str) -> int | str | None:

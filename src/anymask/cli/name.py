@@ -23,7 +23,9 @@ def name(
     model: str = typer.Option(
         ..., help="Folder or hub id of an InternVL (WOW-Seg) or of an OSM; none is bundled yet."
     ),
-    masks: Path | None = typer.Option(None, help="COCO-style file with the pictures' masks."),
+    masks: Path | None = typer.Option(
+        None, help="COCO-style or panoptic file with the pictures' masks, or a folder of maps."
+    ),
     point: list[str] = typer.Option([], help="X,Y in pixels inside of the thing to name."),
     not_point: list[str] = typer.Option([], help="X,Y in pixels outside of the thing."),
     box: list[str] = typer.Option([], help="X1,Y1,X2,Y2 in pixels; a thing each."),
@@ -43,7 +45,15 @@ def name(
         None, help="Of an OSM: any, or a data set's words: coco, lvis, ade20k, cityscapes, ..."
     ),
     by: str = typer.Option(
-        "meaning", help="With --vocabulary: meaning, or likelihood: an OSM weighs every word."
+        "meaning",
+        help="With --vocabulary: meaning; word: drop names that are none of its words; or "
+        "likelihood: an OSM weighs every word.",
+    ),
+    ensemble: str | None = typer.Option(
+        None, help="With --by likelihood: a model of match whose CLIP has a say as well."
+    ),
+    trained: str | None = typer.Option(
+        None, help="With --ensemble: the vocabulary that the OSM was trained on."
     ),
     longest: int = typer.Option(24, min=1, help="Tokens of a name."),
     max_segments: int = typer.Option(100, min=1, help="With --auto: at most so many a picture."),
@@ -83,6 +93,8 @@ def name(
             longest=longest,
             mode=mode,
             by=by,
+            ensemble=ensemble,
+            trained=trained,
         )
 
     settings = {
@@ -92,6 +104,7 @@ def name(
         "verify": verify,
         "mode": mode,
         "by": by,
+        "ensemble": [ensemble, trained],
         "longest": longest,
         "max_segments": max_segments,
     }
@@ -110,19 +123,9 @@ def _regions(
 ) -> Callable[[Image], Segments]:
     """picture -> the masks to name."""
     if masks is not None:
-        from anymask.data.coco import CocoDataset
-        from anymask.errors import DataError
+        from anymask.data.mask_files import masks_from
 
-        data = CocoDataset.read(masks)
-        by_file = {data.image_path(k).name: k for k in data.image_ids}
-
-        def of_file(image: Image) -> Segments:
-            key = by_file.get(image.path.name if image.path is not None else "")
-            if key is None:
-                raise DataError(f"{masks} has no picture of this name")
-            return data.annotations_of(key, crowd=False)
-
-        return of_file
+        return masks_from(masks)
     if auto is not None:
         from anymask.checkpoints import load_discoverer
         from anymask.verbs import discover

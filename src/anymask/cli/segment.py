@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from anymask.cli.discover import identity, parse_tile
+from anymask.cli.discover import identity, parse_tile, with_settings
 from anymask.cli.pictures import do_pictures
 
 if TYPE_CHECKING:
@@ -26,13 +26,30 @@ def segment(
         None, help="With a server: what it calls its model; its key in OPENAI_API_KEY."
     ),
     model: str = typer.Option("segprompt-pocket", help="A model of anymask discover."),
+    model_settings: str | None = typer.Option(None, help="As --settings of discover."),
+    masks: Path | None = typer.Option(
+        None,
+        help="Proposals of another tool instead: a COCO-style or panoptic file (such as "
+        "kMaX-DeepLab's predictions.json), or a folder of maps.",
+    ),
     vocabulary: str | None = typer.Option(
         None, help="Names come from this list: a file or a built-in name."
     ),
     verify: bool = typer.Option(False, help="Ask a WOW-Seg again whether each name is right."),
     mode: str | None = typer.Option(None, help="Of an OSM: any, or a data set's words."),
     by: str = typer.Option(
-        "meaning", help="With --vocabulary: meaning, or likelihood: an OSM weighs every word."
+        "meaning",
+        help="With --vocabulary: meaning; word: drop names that are none of its words; or "
+        "likelihood: an OSM weighs every word.",
+    ),
+    ensemble: str | None = typer.Option(
+        None, help="With --by likelihood: a model of match whose CLIP has a say as well."
+    ),
+    trained: str | None = typer.Option(
+        None, help="With --ensemble: the vocabulary that the OSM was trained on."
+    ),
+    task: str = typer.Option(
+        "objects", help="objects may overlap; panoptic and semantic: a name at most for a pixel."
     ),
     keep_unnamed: bool = typer.Option(False, help="Also keep objects without a name."),
     min_score: float | None = typer.Option(None, min=0.0, max=1.0, help="As of discover."),
@@ -55,8 +72,11 @@ def segment(
     formats = folder.parse_formats(format)
     side = parse_tile(tile)
     tasks = folder.plan(paths, out)
-    found = load_discoverer(model, device)
-    lowest = recommended_min_score(found) if min_score is None else min_score
+    if masks is None:
+        found: Any = with_settings(load_discoverer(model, device), model_settings)
+        lowest = recommended_min_score(found) if min_score is None else min_score
+    else:
+        found, lowest = _proposals(masks), min_score or 0.0
     labeller = _labeller(namer, server_model, device)
     check_labeller(labeller, vocabulary, verify, mode)
 
@@ -68,7 +88,10 @@ def segment(
             vocabulary=vocabulary,
             verify=verify,
             by=by,
+            ensemble=ensemble,
+            trained=trained,
             mode=mode,
+            task=task,  # type: ignore[arg-type]
             keep_unnamed=keep_unnamed,
             min_score=lowest,
             max_segments=max_segments,
@@ -76,11 +99,13 @@ def segment(
         )
 
     settings = {
-        "model": identity(model),
+        "model": [identity(model), model_settings] if masks is None else str(masks),
         "namer": f"{identity(namer)} {server_model or ''}".strip(),
         "vocabulary": vocabulary,
         "verify": verify,
         "by": by,
+        "ensemble": [ensemble, trained],
+        "task": task,
         "mode": mode,
         "keep_unnamed": keep_unnamed,
         "min_score": lowest,
@@ -88,6 +113,20 @@ def segment(
         "tile": side,
     }
     do_pictures(segment_one, tasks, out, formats, settings, overwrite)
+
+
+def _proposals(masks: Path) -> Any:
+    """Masks from a file, as a discoverer gives them."""
+    from anymask.data.mask_files import masks_from
+
+    given = masks_from(masks)
+
+    def proposed(image: Image, min_score: float = 0.0, max_segments: int = 100) -> Segments:
+        found = given(image)
+        kept = found[~(found.scores < min_score)]  # a mask without a score stays
+        return kept.sorted_by_score()[:max_segments]
+
+    return proposed
 
 
 def _labeller(namer: str, server_model: str | None, device: str) -> Any:

@@ -250,8 +250,8 @@ def regions_of_dense(data: DenseDataset, root: Path, most: int = MOST) -> Iterat
     """
     for picture in data.pictures:
         labels = data.labels(picture)
-        found = encode_label_map(np.where(labels < 0, 0, labels + 1))
-        names = tuple(normalise_category(data.vocabulary.names[k - 1]) for k in found)
+        found = {k: rle for k, rle in encode_label_map(labels).items() if k >= 0}
+        names = tuple(normalise_category(data.vocabulary.names[k]) for k in found)
         file = str(picture.image.relative_to(root))
         size = (int(labels.shape[0]), int(labels.shape[1]))
         yield from _split(

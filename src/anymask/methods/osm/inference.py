@@ -5,7 +5,7 @@ Shape legend: M masks, S side of the canvas, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from anymask.image import Image
 from anymask.methods.named import Named, labelled
 from anymask.methods.osm.canvas import canvas_pixels, mask_canvas, picture_canvas
 from anymask.methods.osm.decoding import likelihoods, write
+from anymask.methods.osm.ensemble import geometric
 from anymask.methods.osm.model import OSMModel
 from anymask.methods.osm.templates import Texts, question
 from anymask.nn.device import pick_device
@@ -26,6 +27,7 @@ from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
 SOURCE = "osm"
+Opinion = Callable[[Image, Segments, Vocabulary], NDArray[np.float32]]
 AT_ONCE = 16  # masks: bounds the attention masks and the language model's memory
 
 
@@ -135,11 +137,31 @@ class OSMNamer:
         return found
 
     def choose(
-        self, image: Image, segments: Segments, vocabulary: Vocabulary, *, mode: str | None = None
+        self,
+        image: Image,
+        segments: Segments,
+        vocabulary: Vocabulary,
+        *,
+        mode: str | None = None,
+        second: Opinion | None = None,
+        trained: Vocabulary | None = None,
     ) -> Segments:
         """The same segments with the likeliest word of a list each, and its probability; see
-        :meth:`score`. Masks that vanish on the canvas keep what they had."""
+        :meth:`score`. Masks that vanish on the canvas keep what they had.
+
+        Args:
+            image, segments, vocabulary, mode: see there.
+            second: another model's (M, C) probabilities, for a geometric ensemble: a CLIP's, such
+                as :meth:`~anymask.methods.ovsnet.inference.OVSNetMatcher.shares`.
+            trained: what this model was trained on, for the ensemble.
+        """
         shares = self.score(image, segments, vocabulary, mode=mode)
+        if second is not None:
+            known = [
+                trained is not None and any(word in trained for word in c.words)
+                for c in vocabulary.categories
+            ]
+            shares = geometric(shares, second(image, segments, vocabulary), np.array(known))
         named = [
             Named(row, vocabulary.names[int(share.argmax())], "", float(np.log(share.max())))
             for row, share in enumerate(shares)

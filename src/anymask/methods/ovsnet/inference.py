@@ -173,17 +173,28 @@ class OVSNetMatcher:
         probabilities = self.classify(encoded, self.words(vocabulary))
         return semantic(encoded.canvas, probabilities, void_threshold)[0]
 
-    @torch.inference_mode()
     def label(self, image: Image, segments: Segments, vocabulary: Vocabulary) -> Segments:
-        """Name given masks with words of a vocabulary, by CLIP alone.
+        """The same segments with the likeliest word each and its probability; see
+        :meth:`shares`."""
+        if not len(segments):
+            return segments
+        found = self.shares(image, segments, vocabulary)
+        names = [vocabulary.names[k] for k in found.argmax(1).tolist()]
+        return segments.with_labels(names, found.max(1), "ovsnet")
+
+    @torch.inference_mode()
+    def shares(
+        self, image: Image, segments: Segments, vocabulary: Vocabulary
+    ) -> NDArray[np.float32]:
+        """Probabilities of a vocabulary's words for given masks, by CLIP alone.
 
         Args:
             image: the picture.
-            segments: masks from anywhere.
-            vocabulary: the words.
+            segments: M masks from anywhere.
+            vocabulary: C words.
 
         Returns:
-            The same segments with labels and their probabilities.
+            (M, C); rows sum to 1.
 
         Raises:
             SegmentsError: the masks belong to a picture of another size.
@@ -193,7 +204,7 @@ class OVSNetMatcher:
                 f"the masks belong to a picture of {segments.size}, but this one has {image.size}"
             )
         if not len(segments):
-            return segments
+            return np.zeros((0, len(vocabulary)), np.float32)
         pixels = self.input.scale(image)
         batch = padded_batch([pixels]).to(self.device)
         last = self.model.clip.maps(batch)[-1]
@@ -203,9 +214,7 @@ class OVSNetMatcher:
         words = self.words(vocabulary).to(self.device)
         clip_map = self.model.project(last) if self.model.text_transfer is not None else None
         logits = self.model.clip_logits(embeds, words, clip_map)[0, :, :-1]
-        best = logits.softmax(-1).max(-1)
-        names = [vocabulary.names[k] for k in best.indices.tolist()]
-        return segments.with_labels(names, best.values.cpu().numpy(), "ovsnet")
+        return np.asarray(logits.softmax(-1).float().cpu().numpy())
 
     def _cells(self, rle: Any, pixels: Tensor, last: Tensor) -> Tensor:
         """How much of a mask lies in each cell of CLIP's last map; sums to 1 (0 if empty).

@@ -8,15 +8,17 @@ are taken from the small masks the decoder draws, before anything is enlarged; w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from anymask.errors import InputError
 from anymask.image import Image
 from anymask.nn.sam2 import FOREGROUND, Sam2
 from anymask.nn.sam2_decoder import Choice
@@ -24,10 +26,12 @@ from anymask.ops import boxes as box_ops
 from anymask.ops import rle as rle_ops
 from anymask.ops.mask_classification import Canvas
 from anymask.ops.point_grid import OVERLAP, crop_boxes, cut_off, layer_grids
+from anymask.ops.resize import long_side_size
 from anymask.ops.rle import RLE, decode, encode, place
 from anymask.ops.small_regions import without_small_regions
 from anymask.segments import Segments
 
+BILINEAR = PIL.Image.Resampling.BILINEAR
 PIXELS_AT_ONCE = 1 << 24  # of the masks that are enlarged together
 
 Box = tuple[int, int, int, int]
@@ -55,6 +59,8 @@ class AutomaticSettings:
         use_m2m: every mask is refined once by feeding it back.
         multimask_output: three masks a click instead of one.
         exact: see the head of this file.
+        long_side: search the picture scaled to this length, in pixels; None = as it is. (No option
+            of the original.)
     """
 
     points_per_side: int = 32
@@ -72,6 +78,16 @@ class AutomaticSettings:
     use_m2m: bool = False
     multimask_output: bool = True
     exact: bool = False
+    long_side: int | None = None
+
+
+OSM_SETTINGS = AutomaticSettings(
+    pred_iou_thresh=0.95,
+    stability_score_thresh=0.95,
+    min_mask_region_area=800,
+    long_side=1120,
+)
+"""What OSM's demonstration asks of SAM ViT-H (OSM, section 4.3; its specification 4.4)."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +309,8 @@ class Sam2Clicker:
 
 
 class AutomaticMasks:
-    """SAM 2 as a discoverer: everything in a picture, unlabelled.
+    """SAM 2, or another model that answers clicks, as a discoverer: everything in a picture,
+    unlabelled.
 
     Args:
         sam: the model.
@@ -301,22 +318,67 @@ class AutomaticMasks:
     """
 
     def __init__(
-        self, sam: Sam2, settings: AutomaticSettings | None = None, **options: Any
+        self, sam: Sam2 | Clicker, settings: AutomaticSettings | None = None, **options: Any
     ) -> None:
-        self.sam = sam
+        self.clicker: Clicker = Sam2Clicker(sam) if isinstance(sam, Sam2) else sam
         self.settings = replace(settings or AutomaticSettings(), **options)
 
     def __call__(
         self, image: Image, *, min_score: float = 0.0, max_segments: int = 100
     ) -> Segments:
         """Unlabelled segments, best first; a score is the predicted IoU, in 0..1."""
-        found = masks_of(image, Sam2Clicker(self.sam), self.settings)
-        segments = Segments(image.size, found.rles, scores=found.iou)
+        found = masks_of(self._scaled(image), self.clicker, self.settings)
+        rles = [
+            rle if tuple(rle["size"]) == image.size else encode(_nearest(decode(rle), image.size))
+            for rle in found.rles
+        ]
+        segments = Segments(image.size, rles, scores=found.iou)
         return segments[segments.scores >= min_score].sorted_by_score()[:max_segments]
 
     def generate(self, image: Image) -> list[dict[str, Any]]:
         """The records that ``SAM2AutomaticMaskGenerator.generate`` returns, in its order."""
-        return records(masks_of(image, Sam2Clicker(self.sam), self.settings))
+        return records(masks_of(self._scaled(image), self.clicker, self.settings))
+
+    def _scaled(self, image: Image) -> Image:
+        side = self.settings.long_side
+        if side is None or max(image.size) == side:
+            return image
+        width, height = long_side_size(image.width, image.height, side)
+        return Image(np.asarray(image.to_pil().resize((width, height), BILINEAR)))
+
+
+def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return mask[rows][:, columns]
+
+
+def settings_of(text: str) -> AutomaticSettings:
+    """Options as one writes them: ``"pred_iou_thresh=0.9,crop_n_layers=1"``, ``"osm"`` for
+    ``OSM_SETTINGS``, or both: ``"osm,long_side=640"``.
+
+    Raises:
+        InputError: there is no such option, or a value is not of its kind.
+    """
+    found = AutomaticSettings()
+    kinds = {name: type(value) for name, value in asdict(OSM_SETTINGS).items()}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name == "osm" and not value:
+            found = OSM_SETTINGS
+        elif name not in kinds:
+            raise InputError(
+                f"no option {name!r} of automatic masks: there are osm, {', '.join(kinds)}"
+            )
+        else:
+            try:
+                number = value == "true" if kinds[name] is bool else kinds[name](value)
+            except ValueError:
+                raise InputError(f"{name} is {value!r}: give a number") from None
+            found = replace(found, **{name: number})
+    return found
 
 
 def records(found: _Kept) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymask.nn.sentence_encoder import load_sentence_encoder
+from anymask.ops.word_forms import ClassesOfNames
 from anymask.segments import Segments
 from anymask.vocabulary import Vocabulary
 
@@ -77,3 +78,15 @@ def to_vocabulary(
     for row, position, cosine in zip(named, positions, cosines, strict=True):
         labels[row], scores[row] = vocabulary.names[position], cosine
     return segments.with_labels(labels, scores, list(segments.label_sources))
+
+
+def to_own_words(segments: Segments, vocabulary: Vocabulary) -> Segments:
+    """Named segments with the classes whose words their names are, or plurals or singulars of them
+    (OSM, specification 5.3); other names are dropped, and the label scores stay."""
+    classes_of = ClassesOfNames(vocabulary)
+    by_id = {c.id: c.name for c in vocabulary.categories}
+    labels = [
+        by_id[found[0]] if label and (found := classes_of(label)) else None
+        for label in segments.labels
+    ]
+    return segments.with_labels(labels, segments.label_scores, list(segments.label_sources))

@@ -1,0 +1,98 @@
+"""Masks for pictures from files: proposals of other tools, to be named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anymask.data.coco import CocoDataset
+from anymask.data.dense import panoptic_ids
+from anymask.errors import DataError
+from anymask.image import Image
+from anymask.ops.rle import encode_label_map
+from anymask.segments import Segments
+
+MasksOf = Callable[[Image], Segments]
+
+
+def masks_from(path: str | Path) -> MasksOf:
+    """picture -> its masks.
+
+    Args:
+        path: a COCO-style file (pictures by file name); a panoptic file such as kMaX-DeepLab's
+            ``predictions.json``, whose PNG files lie beside it or in the folder of the same name
+            (pictures by the PNG's name, ``score`` of a segment where there is one); or a folder of
+            such PNG files.
+
+    Returns:
+        A function; it raises DataError for a picture the file does not know, or a map of another
+        size.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _from_maps(path, {})
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = content["annotations"] if isinstance(content, dict) else content
+        panoptic = bool(rows) and all("segments_info" in row for row in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no COCO-style or panoptic file: {error!r}") from error
+    if panoptic:
+        beside = path.with_suffix("")
+        return _from_maps(beside if beside.is_dir() else path.parent, _scores_of(path, rows))
+    return _from_coco(path)
+
+
+def _from_coco(path: Path) -> MasksOf:
+    data = CocoDataset.read(path)
+    by_file = {data.image_path(k).name: k for k in data.image_ids}
+
+    def of(image: Image) -> Segments:
+        key = by_file.get(image.path.name if image.path is not None else "")
+        if key is None:
+            raise DataError(f"{path} has no picture of this name")
+        return data.annotations_of(key, crowd=False)
+
+    return of
+
+
+def _scores_of(path: Path, rows: list[Any]) -> dict[str, dict[int, float]]:
+    """Picture -> segment -> score."""
+    try:
+        return {
+            Path(row["file_name"]).stem: {
+                int(s["id"]): float(s.get("score", np.nan)) for s in row["segments_info"]
+            }
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no panoptic file: {error!r}") from error
+
+
+def _from_maps(folder: Path, scores: dict[str, dict[int, float]]) -> MasksOf:
+    """Maps of segment ids, 0 = nothing; with scores only the listed segments are taken."""
+    if not any(folder.glob("*.png")):
+        raise DataError(f"{folder} holds no PNG files of segments")
+
+    def of(image: Image) -> Segments:
+        stem = image.path.stem if image.path is not None else ""
+        file = folder / f"{stem}.png"
+        if scores and stem not in scores:
+            raise DataError(f"the panoptic file beside {folder} has no picture of this name")
+        numbers = panoptic_ids(file)
+        if numbers.shape != image.size:
+            raise DataError(f"{file} is of {numbers.shape}, the picture of {image.size}")
+        known = scores.get(stem)
+        found = encode_label_map(numbers)
+        kept = [k for k in found if k and (known is None or k in known)]
+        sure = [known[k] if known is not None else np.nan for k in kept]
+        return Segments(image.size, [found[k] for k in kept], scores=sure, ids=kept)
+
+    return of
