@@ -88,14 +88,6 @@ def test_clicks_and_boxes(photos: Path, model: Path, tmp_path: Path) -> None:
         assert len(found) == (2 if name == "b" else 1)
 
 
-def test_without_a_model_the_command_says_which(photos: Path) -> None:
-    code, text = find(photos / "0.png", "red cup")
-    assert code != 0
-    assert "no model of find is bundled yet" in text
-    with pytest.raises(CheckpointError, match=r"sam2\.1-hiera-tiny"):
-        anymask.find(photos / "0.png", "red cup")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

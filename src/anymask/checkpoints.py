@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).with_name("weights")
 DEFAULT = "segprompt-pocket"
 DEFAULT_MATCHER = "ovsnet-scenes"
+DEFAULT_FINDER = "openworldsam-scenes"
 # The published SAM 2 folders are saved as video models; their picture parts are all there.
 SAM2_TYPES = ("sam2", "sam2_video")
 SAM_TYPES = ("sam", "sam_hq")
@@ -91,6 +92,16 @@ TABLE = (
         size=0,
         sha256="c902fa6d69f6c8f03e15b1a15763882414cf43816d0a11bccc72d81c343feda3",
         note="knows the things of the scenes world; for photographs use FC-CLIP or MAFT+ weights",
+    ),
+    Checkpoint(
+        name="openworldsam-scenes",
+        verb="find",
+        method="OpenWorldSAM and SAM 2, 6.9 M parameters, for drawn scenes only",
+        source="bundled",
+        licence="Apache-2.0",
+        size=0,
+        sha256="0e7910e755422067e1b97525a4ed6c70e1cd8ef8eea95160d2423e5abf55cd7d",
+        note="phrases, clicks and boxes on scenes; for photographs use a SAM 2 or OpenWorldSAM",
     ),
     Checkpoint(
         name="felzenszwalb",

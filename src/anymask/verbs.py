@@ -10,6 +10,7 @@ import numpy as np
 
 from anymask.checkpoints import (
     DEFAULT,
+    DEFAULT_FINDER,
     DEFAULT_MATCHER,
     load_discoverer,
     load_finder,
@@ -101,7 +102,7 @@ def find(
     examples: Sequence[tuple[Any, Any]] | None = None,
     bank: Any = None,
     task: str = "instance",
-    model: str | Path | Any = None,
+    model: str | Path | Any = DEFAULT_FINDER,
     min_score: float | None = None,
     max_segments: int = 100,
     two_stage: bool = False,
@@ -127,7 +128,7 @@ def find(
             or ``"panoptic"``.
         model: a name (``anymask models``), folder, hub id or file: an OpenWorldSAM for phrases and
             clicks, a SAM 2 for clicks, a model trained with prompt branches for examples; or one
-            that is loaded already. None is bundled yet, so one must be given.
+            that is loaded already. The bundled one answers phrases and clicks on drawn scenes.
         min_score: finds below are dropped; in 0..1. None = the model's own for phrases, 0.5 for
             examples, 0 for clicks.
         max_segments: at most so many of every phrase or name.
@@ -153,11 +154,6 @@ def find(
             "nothing to look for: give phrases, or points, boxes or masks, or examples or a bank"
             if not (shown or pointed or phrases is not None)
             else "phrases, clicks and examples are asked one at a time"
-        )
-    if model is None:
-        raise CheckpointError(
-            "no model of find is bundled yet: give one (model=, --model), for clicks and boxes a "
-            "SAM 2 such as sam2.1-hiera-tiny, for phrases an OpenWorldSAM; see docs/find.md"
         )
     finder = load_finder(model, device) if isinstance(model, (str, Path)) else model
     if shown:

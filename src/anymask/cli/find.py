@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.checkpoints import DEFAULT_FINDER
 from anymask.cli.discover import identity
 from anymask.cli.pictures import do_pictures
 from anymask.errors import InputError
@@ -41,8 +42,8 @@ def find(
         None, "--phrases", help="A text file of further phrases, one a line."
     ),
     task: str = typer.Option("instance", help="instance, referring, semantic or panoptic."),
-    model: str | None = typer.Option(
-        None,
+    model: str = typer.Option(
+        DEFAULT_FINDER,
         help="A name (see anymask models), folder, checkpoint file or hub id: an OpenWorldSAM for "
         "phrases, a SAM 2 for clicks, a model with prompt branches for examples.",
     ),
@@ -80,10 +81,11 @@ def find(
         )
     if not paths and (save_bank is None or not questions[2]):
         raise InputError("nothing to do: name a picture or a folder that exists")
-    if model is None:
-        raise InputError(
-            "no model of find is bundled yet: give --model, for clicks and boxes a SAM 2 such as "
-            "sam2.1-hiera-tiny, for phrases an OpenWorldSAM; see docs/find.md"
+    if model == DEFAULT_FINDER and paths and not questions[2]:
+        typer.echo(
+            f"note: {model} knows drawn scenes only; for photographs give --model a SAM 2 such as "
+            "sam2.1-hiera-tiny (clicks and boxes) or an OpenWorldSAM (phrases), see docs/find.md",
+            err=True,
         )
     formats = folder.parse_formats(format)
     options: dict[str, Any] = {"min_score": min_score, "max_segments": max_segments}

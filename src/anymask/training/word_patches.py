@@ -35,7 +35,7 @@ class WordPatches(PreTrainedModel):
     def __init__(self, config: InternVLVisionConfig) -> None:
         super().__init__(config)
         self.vision = InternVLVisionModel(config)
-        self.norm = nn.LayerNorm(config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.words = nn.Linear(config.hidden_size, len(NAMES))
         self.post_init()
 

@@ -30,7 +30,7 @@ class Collate:
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Samples with ``canvas`` (S, S, 3) uint8, ``mask`` (S, S) bool, ``name``, ``mode`` (a data
         set's), ``agnostic`` (bool: any words instead), ``dataset`` (its number), ``template``
-        (a number) and ``box`` (bool).
+        (a number) and ``box`` (bool). Samples of one picture may hold the same tensor as canvas.
 
         Returns:
             What the model's ``forward`` takes.
@@ -43,8 +43,15 @@ class Collate:
         chosen = (
             [modes.index(ANY if s["agnostic"] else s["mode"]) for s in samples] if modes else []
         )
+        # Masks that share a canvas share what the eye sees on it.
+        canvases = {id(s["canvas"]): s["canvas"] for s in samples}
+        places = {key: place for place, key in enumerate(canvases)}
+        shared = len(canvases) < len(samples)
         return {
-            "pixel_values": torch.stack([canvas_pixels(s["canvas"].numpy()) for s in samples]),
+            "pixel_values": torch.stack([canvas_pixels(c.numpy()) for c in canvases.values()]),
+            "pictures": torch.tensor([places[id(s["canvas"])] for s in samples])
+            if shared
+            else None,
             "masks": torch.stack([s["mask"] for s in samples]),
             "mode": torch.tensor(chosen) if modes else None,
             "groups": torch.tensor([2 * s["dataset"] + int(s["agnostic"]) for s in samples]),

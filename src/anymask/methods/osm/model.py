@@ -214,11 +214,12 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
         labels: Tensor | None = None,
         context: Tensor | None = None,
         groups: Tensor | None = None,
+        pictures: Tensor | None = None,
     ) -> OSMOutput:
-        """One mask a picture.
+        """One mask a row.
 
         Args:
-            pixel_values: (R, 3, S, S).
+            pixel_values: (B, 3, S, S).
             masks: (R, S, S) bool.
             input_ids, attention_mask: (R, L) of the language model.
             qformer_ids, qformer_mask: (R, L') of the Q-Former.
@@ -227,8 +228,11 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
             context: see :meth:`look`.
             groups: (R,) int64, ``2 k`` for data set k with its own mode and ``2 k + 1`` with any
                 words; None = the rows are one group. See :func:`mixed_loss`.
+            pictures: (R,) int64, which picture each mask belongs to; None = the row's own.
         """
         features = self.encode(pixel_values)
+        if pictures is not None:
+            features = features[pictures]
         looked = self.look(features, masks, qformer_ids, qformer_mask.bool(), mode, context)
         logits = self.read(self.prompt(looked, mode), input_ids, attention_mask.bool())
         if labels is None:

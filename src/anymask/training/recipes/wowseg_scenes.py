@@ -30,7 +30,7 @@ ASKED: dict[str, Any] = {"question": f"{IMAGE} is", "system": "scenes", "most_ti
 
 
 def small_config() -> InternVLConfig:
-    """3.2 M parameters."""
+    """2.5 M parameters."""
     tokenizer = names_tokenizer()
     return InternVLConfig(
         vision_config={
@@ -39,8 +39,8 @@ def small_config() -> InternVLConfig:
             "attention_bias": True, "layer_scale_init_value": 1.0,
         },
         text_config={
-            "model_type": "qwen2", "vocab_size": len(tokenizer), "hidden_size": 160,
-            "intermediate_size": 480, "num_hidden_layers": 3, "num_attention_heads": 5,
+            "model_type": "qwen2", "vocab_size": len(tokenizer), "hidden_size": 128,
+            "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 1, "max_position_embeddings": 4096,
             "tie_word_embeddings": False, "eos_token_id": None, "bos_token_id": None,
             "pad_token_id": None,

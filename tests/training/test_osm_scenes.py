@@ -1,0 +1,118 @@
+"""The parts of ``osm-scenes``: its eye, its language model, its data sets with clashing names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from anymask.methods.osm.collate import Collate
+from anymask.methods.osm.inference import OSMNamer
+from anymask.methods.osm.model import OSMModel
+from anymask.training.recipe import train
+from anymask.training.recipes.osm_scenes import (
+    osm_language_scenes,
+    osm_scenes,
+    small_osm,
+    start,
+)
+from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
+from anymask.training.scene_answers import ANSWERS, LENGTH, SceneAnswers, answer_texts
+from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks
+from anymask.training.word_patches import WordPatches
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("parts")
+    eye = replace(internvl_vision_scenes(scenes=4, batch_size=2, size=64, windows=2), warmup=1)
+    words = replace(osm_language_scenes(samples=8, batch_size=4), warmup=1)
+    train(eye, folder / "eye", device="cpu")
+    train(words, folder / "words", device="cpu")
+    return folder / "eye", folder / "words"
+
+
+def test_the_eye_sees_the_same(parts: tuple[Path, Path]) -> None:
+    """InternVL's vision transformer and InstructBLIP's hold the same weights."""
+    model = start(small_osm(), *parts).double().eval()
+    trained = WordPatches.from_pretrained(parts[0]).double().eval()
+    pixels = torch.randn(2, 3, 80, 80, dtype=torch.float64)
+    with torch.no_grad():
+        mine = model.vision_model(pixels).last_hidden_state
+        wanted = trained.norm(trained.vision(pixels).last_hidden_state)
+    # Layer scales are folded in at single precision.
+    torch.testing.assert_close(mine, wanted, atol=1e-6, rtol=0)
+
+
+def test_every_answer_stands_before_its_question() -> None:
+    texts = answer_texts()
+    data = SceneAnswers(40, 9, 3, texts)
+    for index in range(40):
+        sample = data[index]
+        assert len(sample["shown"]) == 9
+        shown = texts.language.decode(sample["shown"])
+        assert f" {sample['name']}" in shown
+        whole = texts.language(f"{sample['question']} {sample['name']}")["input_ids"]
+        assert len(whole) < LENGTH
+    assert max(len(texts.language(f" {name}")["input_ids"]) for name in ANSWERS) <= 8
+
+
+def test_data_sets_clash() -> None:
+    """The same thing is called differently, and only known things and stuff are taught."""
+    from anymask.data.scenes.categories import THINGS
+
+    data = SceneMasks(6, 128, 120, 5)
+    unknown = {t.name for t in THINGS if t.group != "known"}
+    for index in range(6):
+        samples = data[index]
+        assert {s["mode"] for s in samples} == {list(SETS)[index % 3]}
+        assert sum(s["agnostic"] for s in samples) == 4
+        assert len({id(s["canvas"]) for s in samples}) == 1
+        if index % 3 == 0:
+            assert not {s["name"] for s in samples} & unknown
+        for sample in samples:
+            assert sample["mask"].shape == sample["canvas"].shape[:2] == (120, 120)
+    assert SETS["kinds"]("mug") != "mug"
+    with_kinds = {SETS["kinds"](t.name) for t in THINGS}
+    assert len(with_kinds) < len(THINGS) / 2
+
+
+def test_a_shared_canvas_changes_nothing(parts: tuple[Path, Path]) -> None:
+    config = small_osm()
+    model = start(config, *parts).double()
+    scenes = [SceneMasks(2, 128, config.canvas, 5)[k] for k in range(2)]
+    collate = Collate(config, answer_texts(), LENGTH)
+    shared = SceneMaskCollate(collate)(scenes)
+    alone = collate([{**s, "canvas": s["canvas"].clone()} for scene in scenes for s in scene])
+    assert shared["pixel_values"].shape[0] == 2
+    assert alone["pixel_values"].shape[0] == 16
+    assert alone["pictures"] is None
+    losses = []
+    for batch in (shared, alone):
+        batch["pixel_values"] = batch["pixel_values"].double()
+        losses.append(model(**batch).loss)
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-9, rtol=1e-9)
+
+
+def test_it_trains_what_is_not_frozen(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = replace(osm_scenes(*parts, scenes=6, batch_size=3, size=96, masks=2), warmup=1)
+    before = recipe.model().state_dict()
+    folder = train(recipe, tmp_path / "osm", device="cpu")
+    after = OSMModel.from_pretrained(folder).state_dict()
+    moved = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert not [n for n in moved if n.startswith(("vision_model.", "language_model."))]
+    assert moved >= {"mask_query", "query_tokens", "window_pos_embed", "mode_query.any",
+                     "mode_query.names", "language_projection.weight"}  # fmt: skip
+    namer = OSMNamer(OSMModel.from_pretrained(folder), answer_texts(), "cpu")
+    from anymask.image import Image
+    from anymask.segments import Segments
+
+    scene = SceneMasks(1, 128, 240, 5, split="val")[0]
+    found = namer(
+        Image(scene[0]["canvas"].numpy()),
+        Segments.from_masks(torch.stack([s["mask"] for s in scene]).numpy()),
+        mode="kinds",
+    )
+    assert len(found) == 8
