@@ -404,6 +404,8 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer
 
     source = _source(name, ("name",))
     path = Path(source)
+    # A run keeps its words once, beside its checkpoints.
+    words = path.parent if path.name.startswith("checkpoint-") else source
     if path.is_file():
         from anymask.methods.osm.files import load_published as load_osm
 
@@ -420,14 +422,14 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer
         from anymask.methods.osm.inference import OSMNamer
         from anymask.methods.osm.model import OSMModel
 
-        return OSMNamer(_saved(OSMModel, source), load_texts(source), device)
+        return OSMNamer(_saved(OSMModel, source), load_texts(words), device)
     else:
         raise CheckpointError(
             f"{name} names nothing: give the folder or hub id of an InternVL (WOW-Seg) or of an OSM"
         )
     # How it was trained to be asked, if that is not the paper's way.
     asked = getattr(model.config, "wowseg", {})
-    return WOWSegNamer(model, load_tokenizer(source), device, **asked)
+    return WOWSegNamer(model, load_tokenizer(words), device, **asked)
 
 
 def load_labeller(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer | OVSNetMatcher:

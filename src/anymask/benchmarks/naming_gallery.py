@@ -52,6 +52,23 @@ def draw_gallery(
             rows.append((kind, order.tolist()))
     if not rows:
         raise InputError("there is nothing to draw: no region is small, large or rare")
+    titled = [(f"{kind} regions, the worst names first", order) for kind, order in rows]
+    draw_sheet(titled, pairs, look, path, columns)
+
+
+def draw_sheet(
+    rows: Sequence[tuple[str, Sequence[int]]],
+    pairs: Sequence[NamedPair],
+    look: Look,
+    path: Path,
+    columns: int,
+) -> None:
+    """Draw rows of regions, each with its name above the true one.
+
+    Args:
+        rows: a title and which pairs.
+        pairs, look, path, columns: as of :func:`draw_gallery`.
+    """
     font = PIL.ImageFont.load_default(14)
     head = 26
     sheet = PIL.Image.new(
@@ -60,9 +77,9 @@ def draw_gallery(
         "white",
     )
     pen = PIL.ImageDraw.Draw(sheet)
-    for number, (kind, order) in enumerate(rows):
+    for number, (title, order) in enumerate(rows):
         top = GAP + number * (head + SIDE + TEXT + GAP)
-        pen.text((GAP, top), f"{kind} regions, the worst names first", fill="#222", font=font)
+        pen.text((GAP, top), title, fill="#222", font=font)
         for column, k in enumerate(order):
             left = GAP + column * (SIDE + GAP)
             image, mask = look(pairs[k])

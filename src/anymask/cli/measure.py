@@ -477,6 +477,87 @@ def naming(
         typer.echo(f"{scores[0][k]:6.3f}  {pair.found!r} for {pair.truth!r}  ({pair.where})")
 
 
+@app.command("open-naming")
+def open_naming(
+    vocabulary: str = typer.Option(
+        ..., help="The data set's classes with synonyms: a file or a built-in name."
+    ),
+    predictions: Path | None = typer.Option(None, help="As of naming."),
+    regions: Path | None = typer.Option(
+        None, help="Or lines of regions (anymask data regions) that --model names first."
+    ),
+    images: Path | None = typer.Option(None, help="With --regions: folder of the pictures."),
+    model: str | None = typer.Option(None, help="With --regions: a model of anymask name."),
+    mode: str | None = typer.Option(None, help="Of an OSM: any, or a data set's words."),
+    save: Path | None = typer.Option(None, help="With --regions: file of the names."),
+    curve: Path | None = typer.Option(
+        None, help="Measure every checkpoint-* in the folder of --model, and draw accuracy "
+        "against not-in-vocabulary (PNG).",
+    ),
+    gallery: Path | None = typer.Option(
+        None, help="With --regions: draw names that are not in the vocabulary (PNG)."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    out: Path | None = Out,
+) -> None:  # fmt: skip
+    """Accuracy and not-in-vocabulary of free names (OSM's metrics)."""
+    from anymask.benchmarks.naming_protocol import read_pairs
+    from anymask.benchmarks.open_naming_protocol import (
+        draw_curve,
+        draw_outside,
+        measure_open_naming,
+    )
+    from anymask.cli.naming import looker, name_a_file
+    from anymask.errors import InputError
+    from anymask.vocabulary import Vocabulary
+
+    words = Vocabulary.of(vocabulary)
+    if (predictions is None) == (regions is None):
+        raise InputError("say what to measure, in one way: --predictions FILE or --regions FILE")
+    if regions is None and (gallery is not None or curve is not None):
+        raise InputError("--gallery and --curve need --regions")
+    if curve is not None:
+        assert regions is not None
+        points = []
+        for folder in _checkpoints_of(model):
+            file = regions.with_suffix(f".{folder.name}.names.jsonl")
+            pairs, _ = name_a_file(
+                regions, images, str(folder), "true", "", 1.0, file, device, mode
+            )
+            report = measure_open_naming(pairs, words, name=folder.name, about={"mode": mode})
+            points.append((folder.name.removeprefix("checkpoint-"), report))
+            typer.echo(
+                f"{folder.name}: accuracy {100 * report.metrics['accuracy']:.1f} %, not in "
+                f"vocabulary {100 * report.metrics['not_in_vocabulary']:.1f} %"
+            )
+        draw_curve(points, curve)
+        typer.echo(f"written: {curve}")
+        return
+    if predictions is not None:
+        pairs = read_pairs(predictions)
+    else:
+        assert regions is not None
+        pairs, _ = name_a_file(regions, images, model, "true", "", 1.0, save, device, mode)
+    name = (predictions or regions or Path()).name
+    _show(measure_open_naming(pairs, words, name=name, about={"mode": mode}), out)
+    if gallery is not None and regions is not None:
+        draw_outside(pairs, words, looker(regions, images), gallery)
+        typer.echo(f"written: {gallery}")
+
+
+def _checkpoints_of(model: str | None) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    from anymask.errors import InputError
+
+    found = [] if model is None else list(Path(model).glob("checkpoint-*"))
+    if len(found) < 2:
+        raise InputError(
+            f"--curve needs a run's folder with two checkpoints or more as --model, and {model} "
+            f"has {len(found)}: train with --keep 100"
+        )
+    return sorted(found, key=lambda folder: int(folder.name.rsplit("-", 1)[1]))
+
+
 @app.command()
 def bars(
     reports: list[Path] = typer.Argument(help="Reports as --out writes them; the first orders."),

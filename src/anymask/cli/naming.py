@@ -27,6 +27,7 @@ def name_a_file(
     share: float,
     save: Path | None,
     device: str,
+    mode: str | None = None,
 ) -> tuple[list[NamedPair], dict[str, float]]:
     """Names of all regions, and how good the masks were; arguments as of ``measure naming``."""
     from anymask.benchmarks.ledger import Ledger
@@ -44,16 +45,22 @@ def name_a_file(
     file = RegionFile.read(regions, images)
     stage = masks if masks != "sam" else f"sam {prompter}"
     stage += "" if share == 1 else f", share {share:g}"
+    stage += "" if mode is None else f", mode {mode}"
     ledger = Ledger(save or regions.with_suffix(".names.jsonl"))
     namer = load_namer(model, device)
     if isinstance(namer, WOWSegNamer):
         namer.share = share
     elif share != 1:
         raise InputError("--share belongs to WOW-Seg: an OSM looks at no crops")
+    options: dict[str, Any] = {}
+    if mode is not None:
+        if isinstance(namer, WOWSegNamer):
+            raise InputError("--mode belongs to OSM: this model is a WOW-Seg")
+        options["mode"] = mode
 
     def names(image: Image, segments: Segments) -> Sequence[str | None]:
         found: list[str | None] = [None] * len(segments)
-        for one in namer.names(image, segments):
+        for one in namer.names(image, segments, **options):
             found[one.row] = one.name
         return found
 

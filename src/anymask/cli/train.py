@@ -16,7 +16,8 @@ FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
 SCENES = (
     "clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes",
-    "internvl-vision-scenes", "internvl-scenes", "wowseg-scenes",
+    "internvl-vision-scenes", "internvl-scenes", "wowseg-scenes", "osm-language-scenes",
+    "osm-scenes",
 )  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
 RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
@@ -48,7 +49,8 @@ def train(
         "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
         "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/; "
         "wowseg: folder of an InternVL; osm: of an OSM; internvl-scenes: of a trained "
-        "internvl-vision-scenes; wowseg-scenes: of an internvl-scenes.",
+        "internvl-vision-scenes; wowseg-scenes: of an internvl-scenes; osm-scenes: a folder with a "
+        "trained eye/ (internvl-vision-scenes) and language/ (osm-language-scenes).",
     ),
     samples: int | None = typer.Option(None, min=1, help="Length of the run in pictures."),
     size: int | None = typer.Option(None, help="Side of the training canvas, a multiple of 32."),
@@ -58,6 +60,7 @@ def train(
     micro_batch: int | None = typer.Option(None, min=1, help="Pictures a process holds at a time."),
     workers: int = typer.Option(0, min=0, help="Processes that prepare samples."),
     checkpoint_every: int = typer.Option(100, min=1, help="Steps between checkpoints."),
+    keep: int = typer.Option(2, min=1, help="Checkpoints that stay, the newest ones."),
     bf16: bool = typer.Option(False, help="Mixed precision."),
     tensorboard: bool = typer.Option(False, help="Log for TensorBoard (extra train)."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
@@ -132,6 +135,11 @@ def train(
             layout=layout,
             **common,
         )
+    elif recipe in ("osm-language-scenes", "osm-scenes"):
+        from anymask.methods.osm.files import save_texts
+        from anymask.training.scene_answers import answer_texts
+
+        save_texts(answer_texts(), out)
     elif recipe == "osm":
         from anymask.training.recipes.osm import LR, osm
 
@@ -178,6 +186,7 @@ def train(
         bf16=bf16,
         device=device,
         checkpoint_every=checkpoint_every,
+        keep=keep,
         workers=workers,
         tensorboard=tensorboard,
     )
@@ -315,6 +324,22 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
         if (folder / "config.json").is_file():
             chosen = {"init": folder, **chosen}
         return internvl_scenes(**chosen)
+    if recipe == "osm-language-scenes":
+        from anymask.training.recipes.osm_scenes import osm_language_scenes
+
+        length = {"samples": chosen.pop("scenes")} if "scenes" in chosen else {}
+        chosen.pop("size", None)
+        return osm_language_scenes(**length, **chosen)
+    if recipe == "osm-scenes":
+        from anymask.training.recipes.osm_scenes import osm_scenes
+
+        parts = folder / "eye", folder / "language"
+        if not all((part / "config.json").is_file() for part in parts):
+            raise InputError(
+                "osm-scenes needs --init FOLDER with eye/ (a trained internvl-vision-scenes) and "
+                "language/ (a trained osm-language-scenes)"
+            )
+        return osm_scenes(*parts, **chosen)
     if recipe == "wowseg-scenes":
         from anymask.training.recipes.wowseg_scenes import wowseg_scenes
 

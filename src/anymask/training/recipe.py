@@ -82,6 +82,7 @@ def train(
     bf16: bool = False,
     device: str = "auto",
     checkpoint_every: int = 200,
+    keep: int = 2,
     workers: int = 0,
     tensorboard: bool = False,
     progress_seconds: float = 60.0,
@@ -100,6 +101,7 @@ def train(
         bf16: mixed precision; faster only where the processor has bf16 matrix units.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         checkpoint_every: steps between checkpoints.
+        keep: how many checkpoints stay, the newest ones.
         workers: processes that prepare samples, per training process.
         tensorboard: also log for TensorBoard (extra ``train``).
         progress_seconds: seconds between two lines for people.
@@ -135,7 +137,7 @@ def train(
         dataloader_drop_last=True,
         remove_unused_columns=False,
         save_steps=checkpoint_every,
-        save_total_limit=2,
+        save_total_limit=keep,
         logging_steps=10,
         disable_tqdm=True,
         report_to=["tensorboard"] if tensorboard else [],
