@@ -38,6 +38,7 @@ def discover(
     min_score: float | None = ...,
     max_segments: int = ...,
     tile: int | str | None = ...,
+    labels: bool = ...,
     device: str = ...,
 ) -> list[Segments]: ...
 @overload
@@ -48,6 +49,7 @@ def discover(
     min_score: float | None = ...,
     max_segments: int = ...,
     tile: int | str | None = ...,
+    labels: bool = ...,
     device: str = ...,
 ) -> Segments: ...
 def discover(
@@ -57,6 +59,7 @@ def discover(
     min_score: float | None = None,
     max_segments: int = 100,
     tile: int | str | None = None,
+    labels: bool = False,
     device: str = "auto",
 ) -> Segments | list[Segments]:
     """Find every object, whatever it is.
@@ -70,10 +73,12 @@ def discover(
         max_segments: at most so many a picture.
         tile: side in pixels of overlapping tiles in which a large picture is searched besides the
             whole; ``"auto"`` tiles pictures larger than 2048 pixels; None never.
+        labels: ask a class-aware model for its classes too: the best pairs of a mask and a class.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
 
     Returns:
-        Unlabelled segments, best first; one per picture when a list was given.
+        Segments, best first, without labels unless they were asked for; one per picture when a list
+        was given.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -86,6 +91,12 @@ def discover(
         raise InputError(f"max_segments is {max_segments}; it is at least 1")
     find = model if callable(model) else load_discoverer(model, device)
     lowest = recommended_min_score(find) if min_score is None else min_score
+    if labels:
+        if not hasattr(find, "labelled"):
+            raise CheckpointError(f"{model} gives no labels: give a class-aware model")
+        if tile is not None:
+            raise InputError("labels are given for whole pictures: leave tile out")
+        find = find.labelled
     if isinstance(image, (list, tuple)):
         return [_discover_one(find, read_image(one), lowest, max_segments, tile) for one in image]
     return _discover_one(find, read_image(image), lowest, max_segments, tile)

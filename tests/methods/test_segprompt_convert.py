@@ -21,6 +21,8 @@ from transformers import (
     SwinConfig,
 )
 
+import anymask
+from anymask.checkpoints import load_discoverer
 from anymask.errors import CheckpointError
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.configuration import STAGES
@@ -433,3 +435,45 @@ def test_wrong_shapes_and_missing_weights_are_named(official: dict[str, Tensor])
         build(config, ours | {"class_head.bias": torch.zeros(9)})
     with pytest.raises(CheckpointError, match="left over: surplus"):
         build(config, ours | {"surplus": torch.zeros(1)})
+
+
+def test_a_class_aware_model_gives_labels(tmp_path: Path) -> None:
+    """The best pairs of a mask and a class, recomputed here from Hugging Face's own output."""
+    theirs = tiny_hugging_face("resnet")
+    theirs.config.id2label = {0: "cat", 1: "dog", 2: "bus"}
+    theirs.save_pretrained(tmp_path)
+    Mask2FormerImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(
+        tmp_path
+    )
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    found = anymask.discover(picture, model=tmp_path, labels=True, max_segments=9, device="cpu")
+    assert set(found.labels) <= {"cat", "dog", "bus"}
+    discoverer = load_discoverer(tmp_path, "cpu")
+    pixels = discoverer.processor.scale(anymask.read_image(picture))[None]
+    with torch.inference_mode():
+        output = theirs(pixels)
+    shares = output.class_queries_logits[0].softmax(-1)[:, :-1]
+    masks = torch.nn.functional.interpolate(
+        output.masks_queries_logits, (64, 96), mode="bilinear", align_corners=False
+    )[0]
+    inside = [(m.sigmoid() * (m > 0)).sum() / (m > 0).sum().clamp(min=1) for m in masks]
+    best = shares.flatten().topk(9)
+    wanted = sorted(
+        (float(v * inside[k // 3]), ("cat", "dog", "bus")[k % 3])
+        for v, k in zip(best.values, best.indices.tolist(), strict=True)
+        if inside[k // 3] > 0
+    )[::-1]
+    assert [label for _, label in wanted] == list(found.labels)
+    np.testing.assert_allclose(found.scores, [score for score, _ in wanted], atol=1e-4)
+    again = SegPromptModel.from_pretrained(save(discoverer.model, tmp_path / "ours"))
+    assert list(again.config.class_names) == ["cat", "dog", "bus"]
+    with pytest.raises(CheckpointError, match="class-agnostic"):
+        anymask.discover(picture, labels=True, device="cpu")
+    with pytest.raises(ValueError, match="2 names for 1 classes"):
+        SegPromptConfig(class_names=["a", "b"])
+
+
+def save(model: SegPromptModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder

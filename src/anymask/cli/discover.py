@@ -28,6 +28,9 @@ def discover(
     tile: str = typer.Option(
         "none", help="Search large pictures in tiles too: a side in pixels, auto or none."
     ),
+    labels: bool = typer.Option(
+        False, "--labels", help="Of a class-aware model: its classes too, best pairs first."
+    ),
     settings: str | None = typer.Option(
         None,
         help="With a SAM or SAM 2: options of automatic masks, such as "
@@ -56,7 +59,14 @@ def discover(
     lowest = recommended_min_score(loaded) if min_score is None else min_score
 
     def discover_one(image: Image) -> Segments:
-        return find(image, model=loaded, min_score=lowest, max_segments=max_segments, tile=side)
+        return find(
+            image,
+            model=loaded,
+            min_score=lowest,
+            max_segments=max_segments,
+            tile=side,
+            labels=labels,
+        )
 
     asked = {
         "model": identity(model),
@@ -64,6 +74,7 @@ def discover(
         "max_segments": max_segments,
         "tile": side,
         "settings": settings,
+        "labels": labels,
     }
     do_pictures(discover_one, tasks, out, formats, asked, overwrite)
 

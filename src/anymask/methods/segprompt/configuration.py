@@ -27,6 +27,7 @@ class SegPromptConfig(PreTrainedConfig):
         quality_head: predict the IoU of every mask with the object it covers.
         num_classes: columns of the class head before "no object". 1 for a class-agnostic model;
             the released SegPrompt configurations keep 80 of which only the first is used.
+        class_names: of the class columns, for a class-aware model; empty = it gives no labels.
         dense_loss: compare masks on every stride-4 cell; otherwise on ``num_points`` sampled
             points (Mask2Former, section 3.3).
         federated: an unlabelled area is not a negative: weigh "no object" by how much of the
@@ -66,6 +67,7 @@ class SegPromptConfig(PreTrainedConfig):
     queries: str = "learned"
     quality_head: bool = False
     num_classes: int = 1
+    class_names: tuple[str, ...] = ()
     class_weight: float = 2.0
     mask_weight: float = 5.0
     dice_weight: float = 5.0
@@ -90,6 +92,8 @@ class SegPromptConfig(PreTrainedConfig):
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
         if self.pixel_decoder not in ("deformable", "pyramid"):
             raise ValueError(f"pixel_decoder is {self.pixel_decoder!r}: use deformable or pyramid")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} names for {self.num_classes} classes")
         if self.queries not in ("learned", "grid"):
             raise ValueError(f"queries is {self.queries!r}: use learned or grid")
         if self.queries == "grid" and round(self.num_queries**0.5) ** 2 != self.num_queries:

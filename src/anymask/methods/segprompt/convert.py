@@ -326,6 +326,7 @@ def config_of_hugging_face(config: Mask2FormerConfig, **changes: Any) -> SegProm
         "decoder_ffn_dim": config.dim_feedforward,
         "num_queries": config.num_queries,
         "num_classes": config.num_labels,
+        "class_names": [config.id2label[k] for k in range(config.num_labels)],
         "class_weight": config.class_weight,
         "mask_weight": config.mask_weight,
         "dice_weight": config.dice_weight,

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from anymask.errors import CheckpointError
 from anymask.image import Image
 from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
 from anymask.methods.segprompt.processing import SegPromptImageProcessor, proposals
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
+from anymask.ops.mask_classification import Canvas, instances
 from anymask.segments import Segments
 
 
@@ -54,6 +56,43 @@ class SegPromptDiscoverer:
     ) -> Segments:
         """Unlabelled segments of one picture, best first; scores in 0..1."""
         return self.discover_batch([image], min_score=min_score, max_segments=max_segments)[0]
+
+    def labelled(
+        self, image: Image, *, min_score: float = 0.0, max_segments: int = 300
+    ) -> Segments:
+        """What a class-aware model calls things: the best pairs of a proposal and a class.
+
+        A proposal may come with several classes, as in Mask2Former's instance inference; LVIS
+        measures the best 300.
+
+        Args:
+            image: the picture.
+            min_score: pairs below are dropped; a score is the class's probability times the mean
+                probability inside of the mask.
+            max_segments: pairs.
+
+        Raises:
+            CheckpointError: the model has no names for classes.
+        """
+        names = self.model.config.class_names
+        if not names:
+            raise CheckpointError(
+                "this model is class-agnostic and has no labels to give: name what it finds with "
+                "anymask segment, or give a class-aware model"
+            )
+        (view,) = self._look([image], self.model.config.views[0])
+        canvas = Canvas(view.mask_logits.cpu(), view.scaled_size, image.size)
+        shares = view.class_logits.float().softmax(-1)
+        every = [True] * len(names)
+        found = [i for i in instances(canvas, shares, every, max_segments) if i.score >= min_score]
+        return Segments(
+            image.size,
+            [one.rle for one in found],
+            scores=[one.score for one in found],
+            labels=[names[one.category] for one in found],
+            label_scores=[one.score for one in found],
+            label_sources=["segprompt"] * len(found),
+        )
 
     def discover_batch(
         self, images: Sequence[Image], *, min_score: float = 0.0, max_segments: int = 100

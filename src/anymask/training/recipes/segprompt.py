@@ -76,7 +76,9 @@ def lvis_full_class_aware(
     data: Path, images: Path, *, backbone: str | None = BACKBONE, **how: Any
 ) -> Recipe:
     """Mask2Former with 1,203 classes; rare ones are drawn more often. Measure its best 300."""
-    config = how.pop("config", None) or SegPromptConfig.resnet50(num_classes=len(LVIS_ROWS))
+    config = how.pop("config", None) or SegPromptConfig.resnet50(
+        num_classes=len(LVIS_ROWS), class_names=Vocabulary.builtin("lvis").names
+    )
     source = Source(data, images, rows=LVIS_ROWS, repeat_threshold=0.001)
     model = _with_backbone(SegPromptModel(config), backbone)
     return _recipe("lvis-full-class-aware", model, source, LONG, LONG_DROPS, **how)
