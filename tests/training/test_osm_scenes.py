@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from anymask.methods.osm.collate import Collate
+from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer
 from anymask.methods.osm.model import OSMModel
 from anymask.training.recipe import train
@@ -20,24 +21,24 @@ from anymask.training.recipes.osm_scenes import (
 )
 from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
 from anymask.training.scene_answers import ANSWERS, LENGTH, SceneAnswers, answer_texts
-from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks
+from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
 from anymask.training.word_patches import WordPatches
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     eye = replace(internvl_vision_scenes(scenes=4, batch_size=2, size=64, windows=2), warmup=1)
     words = replace(osm_language_scenes(samples=8, batch_size=4), warmup=1)
     train(eye, folder / "eye", device="cpu")
-    train(words, folder / "words", device="cpu")
-    return folder / "eye", folder / "words"
+    train(words, folder / "language", device="cpu")
+    return folder
 
 
-def test_the_eye_sees_the_same(parts: tuple[Path, Path]) -> None:
+def test_the_eye_sees_the_same(parts: Path) -> None:
     """InternVL's vision transformer and InstructBLIP's hold the same weights."""
-    model = start(small_osm(), *parts).double().eval()
-    trained = WordPatches.from_pretrained(parts[0]).double().eval()
+    model = start(small_osm(), parts).double().eval()
+    trained = WordPatches.from_pretrained(parts / "eye").double().eval()
     pixels = torch.randn(2, 3, 80, 80, dtype=torch.float64)
     with torch.no_grad():
         mine = model.vision_model(pixels).last_hidden_state
@@ -79,9 +80,9 @@ def test_data_sets_clash() -> None:
     assert len(with_kinds) < len(THINGS) / 2
 
 
-def test_a_shared_canvas_changes_nothing(parts: tuple[Path, Path]) -> None:
+def test_a_shared_canvas_changes_nothing(parts: Path) -> None:
     config = small_osm()
-    model = start(config, *parts).double()
+    model = start(config, parts).double()
     scenes = [SceneMasks(2, 128, config.canvas, 5)[k] for k in range(2)]
     collate = Collate(config, answer_texts(), LENGTH)
     shared = SceneMaskCollate(collate)(scenes)
@@ -96,8 +97,8 @@ def test_a_shared_canvas_changes_nothing(parts: tuple[Path, Path]) -> None:
     torch.testing.assert_close(losses[0], losses[1], atol=1e-9, rtol=1e-9)
 
 
-def test_it_trains_what_is_not_frozen(parts: tuple[Path, Path], tmp_path: Path) -> None:
-    recipe = replace(osm_scenes(*parts, scenes=6, batch_size=3, size=96, masks=2), warmup=1)
+def test_it_trains_what_is_not_frozen(parts: Path, tmp_path: Path) -> None:
+    recipe = replace(osm_scenes(parts, scenes=6, batch_size=3, size=96, masks=2), warmup=1)
     before = recipe.model().state_dict()
     folder = train(recipe, tmp_path / "osm", device="cpu")
     after = OSMModel.from_pretrained(folder).state_dict()
@@ -116,3 +117,26 @@ def test_it_trains_what_is_not_frozen(parts: tuple[Path, Path], tmp_path: Path) 
         mode="kinds",
     )
     assert len(found) == 8
+
+
+@pytest.mark.parametrize("heads", ["learned", "text"])
+def test_heads_instead_of_a_language_model(parts: Path, tmp_path: Path, heads: str) -> None:
+    recipe = osm_scenes(parts, scenes=18, batch_size=3, size=96, masks=4, heads=heads)
+    model = recipe.model()
+    assert set(model.heads) == set(SETS)
+    texts = answer_texts()
+    words = model.language_model.get_input_embeddings().weight
+    row = words[texts.language(f" {names_of('names')[3]}")["input_ids"]].mean(0)
+    started = torch.equal(model.heads["names"].weight[3], row)
+    assert started == (heads == "text")
+    folder = train(replace(recipe, warmup=1), tmp_path / "heads", device="cpu")
+    after = OSMHeads.from_pretrained(folder)
+    assert not torch.equal(after.heads["kinds"].weight, model.heads["kinds"].weight)
+    # A head's loss is the mean over its own masks; data sets are added up.
+    samples = [SceneMasks(3, 96, 240, 9, masks=3)[k] for k in range(3)]
+    batch = recipe.collate(samples)
+    parts_of_it = []
+    for k in range(3):
+        alone = recipe.collate(samples[k : k + 1])
+        parts_of_it.append(after(**alone).loss.item())
+    assert after(**batch).loss.item() == pytest.approx(sum(parts_of_it), rel=1e-5)

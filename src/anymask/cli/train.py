@@ -339,7 +339,7 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
                 "osm-scenes needs --init FOLDER with eye/ (a trained internvl-vision-scenes) and "
                 "language/ (a trained osm-language-scenes)"
             )
-        return osm_scenes(*parts, **chosen)
+        return osm_scenes(folder, **chosen)
     if recipe == "wowseg-scenes":
         from anymask.training.recipes.wowseg_scenes import wowseg_scenes
 

@@ -15,7 +15,6 @@ from anymask.data.scenes import make_scene
 from anymask.data.scenes.categories import THINGS
 from anymask.image import Image
 from anymask.methods.osm.canvas import mask_canvas, picture_canvas
-from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.templates import TEMPLATES
 from anymask.ops.mask_shapes import box as box_of
 from anymask.training.scene_descriptions import WORDS
@@ -33,6 +32,11 @@ SETS: dict[str, Callable[[str], str]] = {
     "others": _another,  # the first synonym, where there is one
     "kinds": lambda name: _KINDS.get(name, name),  # the wider word; stuff has none
 }
+
+
+def names_of(data_set: str) -> list[str]:
+    """All names that a data set has, once each."""
+    return list(dict.fromkeys(SETS[data_set](name) for name in WORDS))
 
 
 @dataclass
@@ -105,9 +109,13 @@ class SceneMasks(Dataset[list[dict[str, Any]]]):
 
 @dataclass(frozen=True)
 class SceneMaskCollate:
-    """Scenes -> keyword arguments of :class:`~anymask.methods.osm.model.OSMModel`."""
+    """Scenes -> keyword arguments of :class:`~anymask.methods.osm.model.OSMModel`.
 
-    collate: Collate
+    Attributes:
+        collate: of single masks.
+    """
+
+    collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
 
     def __call__(self, samples: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
         """All masks of all scenes; each scene's canvas once."""

@@ -94,16 +94,19 @@ class OSMNamer:
         longest: int = 12,
         mode: str | None = None,
     ) -> Iterator[Named]:
-        """Names as they are ready: masks that vanish on the canvas first, then some at a time."""
-        rows, question_ids, prompts = self._prompts(image, segments, mode)
-        for row in sorted(set(range(len(segments))) - set(rows)):
-            yield Named(row, "", "", float("nan"), "empty_mask")
-        for start, prompt in prompts:
+        """Names as they are ready, some at a time; masks that vanish on the canvas come last."""
+        seen: set[int] = set()
+        question_ids, chosen = self._asked(mode)
+        for rows, looked in self.looked(image, segments, mode):
+            prompt = self.model.prompt(looked, chosen)
             found = write(self.model.language_model, prompt, question_ids, self.texts.end, longest)
-            for k, ids in enumerate(found.ids):
+            for row, ids, shares in zip(rows, found.ids, found.probabilities, strict=True):
                 text = self.texts.language.decode(ids, skip_special_tokens=True).strip()
-                sure = float(np.log(np.maximum(found.probabilities[k], 1e-30)).sum())
-                yield Named(rows[start + k], text, text, sure)
+                sure = float(np.log(np.maximum(shares, 1e-30)).sum())
+                yield Named(row, text, text, sure)
+            seen.update(rows)
+        for row in sorted(set(range(len(segments))) - seen):
+            yield Named(row, "", "", float("nan"), "empty_mask")
 
     @torch.inference_mode()
     def score(
@@ -123,17 +126,16 @@ class OSMNamer:
         words = [(w, k) for k, c in enumerate(vocabulary.categories) for w in c.words]
         tokens = [self._name_ids(word) for word, _ in words]
         owner = torch.tensor([k for _, k in words])
-        rows, question_ids, prompts = self._prompts(image, segments, mode)
+        question_ids, chosen = self._asked(mode)
         found = np.full((len(segments), len(vocabulary)), np.nan, np.float32)
-        for start, prompt in prompts:
+        for rows, looked in self.looked(image, segments, mode):
+            prompt = self.model.prompt(looked, chosen)
             chances = likelihoods(
                 self.model.language_model, prompt, question_ids, tokens, self.texts.end
             ).cpu()
             best = torch.full((len(chances), len(vocabulary)), -torch.inf)
             best.scatter_reduce_(1, owner.expand_as(chances), chances, "amax")
-            shares = best.softmax(1).numpy()
-            for k, share in enumerate(shares):
-                found[rows[start + k]] = share
+            found[rows] = best.softmax(1).numpy()
         return found
 
     def choose(
@@ -175,30 +177,34 @@ class OSMNamer:
         whole = self.texts.language(f"{question(box=self.box)} {name}")["input_ids"]
         return list(whole[len(asked) :])
 
-    def _prompts(
-        self, image: Image, segments: Segments, mode: str | None
-    ) -> tuple[list[int], Tensor, Iterator[tuple[int, Tensor]]]:
-        """Rows that have pixels on the canvas, the question, and the rows' prompts by chunks."""
+    def _asked(self, mode: str | None) -> tuple[Tensor, str | None]:
+        """The question as the language model reads it, and the mode it is asked in."""
+        return self.texts.asked(question(box=self.box))[0], self.mode if mode is None else mode
+
+    @torch.inference_mode()
+    def looked(
+        self, image: Image, segments: Segments, mode: str | None = None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """What the mask queries bring back, some masks at a time: their rows and (R, 32, C).
+
+        Masks that have no pixel on the canvas are left out.
+
+        Raises:
+            SegmentsError: the masks belong to a picture of another size.
+            InputError: an unknown mode.
+        """
         if segments.size != image.size:
             raise SegmentsError(
                 f"the masks belong to a picture of {segments.size}, but this one has {image.size}"
             )
-        chosen = self.mode if mode is None else mode
-        side = self.model.config.canvas
-        on_canvas = mask_canvas([decode(rle) for rle in segments.rles], side)
+        _, chosen = self._asked(mode)
+        on_canvas = mask_canvas([decode(rle) for rle in segments.rles], self.model.config.canvas)
         rows = [k for k in range(len(segments)) if on_canvas[k].any()]
-        masks = on_canvas[rows]
-        language, qformer = self.texts.asked(question(box=self.box))
-
-        def chunks() -> Iterator[tuple[int, Tensor]]:
-            if not rows:
-                return
-            features = self.look(image)
-            for start in range(0, len(rows), AT_ONCE):
-                part = torch.from_numpy(masks[start : start + AT_ONCE]).to(self.device)
-                ids = qformer.to(self.device).expand(len(part), -1)
-                keep = torch.ones_like(ids, dtype=torch.bool)
-                looked = self.model.look(features, part, ids, keep, chosen, lost=self.lost)
-                yield start, self.model.prompt(looked, chosen)
-
-        return rows, language, chunks()
+        qformer = self.texts.asked(question(box=self.box))[1].to(self.device)
+        for start in range(0, len(rows), AT_ONCE):
+            part = rows[start : start + AT_ONCE]
+            masks = torch.from_numpy(on_canvas[part]).to(self.device)
+            ids = qformer.expand(len(part), -1)
+            keep = torch.ones_like(ids, dtype=torch.bool)
+            features = self.look(image)  # remembered
+            yield part, self.model.look(features, masks, ids, keep, chosen, lost=self.lost)

@@ -18,7 +18,9 @@ from transformers import InstructBlipConfig, LlamaConfig
 
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.configuration import OSMConfig
+from anymask.methods.osm.heads import HeadCollate, OSMHeads, OSMHeadsConfig
 from anymask.methods.osm.model import OSMModel
+from anymask.methods.osm.templates import Texts
 from anymask.training.recipe import Recipe
 from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.recipes.wowseg_scenes import PATCH, SIDE, small_config
@@ -29,7 +31,7 @@ from anymask.training.scene_answers import (
     SceneAnswers,
     answer_texts,
 )
-from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks
+from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
 from anymask.training.word_patches import WordPatches
 
 QUERIES = 8
@@ -99,8 +101,7 @@ def osm_language_scenes(samples: int = 64_000, batch_size: int = 64, seed: int =
 
 
 def osm_scenes(
-    eye: Path,
-    language: Path,
+    parts: Path,
     scenes: int = 9_000,
     batch_size: int = 12,
     seed: int = 0,
@@ -109,13 +110,14 @@ def osm_scenes(
     masks: int = 8,
     boxes: float = 0.0,
     agnostic: float = 0.5,
+    heads: str = "",
     **changes: Any,
 ) -> Recipe:
     """OSM.
 
     Args:
-        eye: folder of a trained ``internvl-vision-scenes``.
-        language: folder of a trained ``osm-language-scenes``.
+        parts: folder with ``eye`` (a trained ``internvl-vision-scenes``) and ``language`` (a
+            trained ``osm-language-scenes``), or of a trained OSM with both in it.
         scenes: length of the run.
         batch_size: scenes a step.
         seed: of weights and scenes.
@@ -123,31 +125,51 @@ def osm_scenes(
         sets: data sets to learn from (Table 1: one of them = "single").
         masks: of a scene.
         boxes: share of masks shown as boxes.
-        agnostic: share of masks asked for with any words; 0 = none (Table 2c).
+        agnostic: share of masks asked for with any words.
+        heads: ``"learned"`` or ``"text"`` heads instead of the language model (Table 1).
         changes: of the configuration, for ablations.
     """
     config = small_osm(**changes)
+    texts = answer_texts()
+    collate: Any = Collate(config, texts, LENGTH)
+    if heads:
+        classes = {name: names_of(name) for name in sets}
+        config = OSMHeadsConfig(**{**config.to_dict(), "classes": classes})
+        collate = HeadCollate(collate, classes)
     return on_scenes(
         "osm-scenes",
-        lambda: start(config, eye, language),
+        lambda: start(config, parts, texts if heads == "text" else None),
         lambda: SceneMasks(
             scenes, size, config.canvas, 1700 + seed, sets, masks, boxes, agnostic=agnostic
         ),
-        SceneMaskCollate(Collate(config, answer_texts(), LENGTH)),
+        SceneMaskCollate(collate),
         batch_size,
         seed,
         lr=2e-3,
     )
 
 
-def start(config: OSMConfig, eye: Path, language: Path) -> OSMModel:
-    """An untrained MaskQ-Former between trained parts."""
-    model = OSMModel(config)
-    trained = WordPatches.from_pretrained(eye)
-    last = {f"post_layernorm.{k}": v for k, v in trained.norm.state_dict().items()}
-    model.vision_model.load_state_dict({**blip_vision(trained.vision.state_dict()), **last})
-    read = AnsweringModel.from_pretrained(language)
-    model.language_model.load_state_dict(read.state_dict())
+def start(config: OSMConfig, parts: Path, names: Texts | None = None) -> OSMModel:
+    """An untrained MaskQ-Former between trained parts.
+
+    Args:
+        config: of an OSM, or of one with heads.
+        parts: see :func:`osm_scenes`.
+        names: a tokenizer for heads that start from their classes' names.
+    """
+    model = OSMHeads(config) if isinstance(config, OSMHeadsConfig) else OSMModel(config)
+    if (parts / "config.json").is_file():
+        whole = OSMModel.from_pretrained(parts)
+        model.vision_model.load_state_dict(whole.vision_model.state_dict())
+        model.language_model.load_state_dict(whole.language_model.state_dict())
+    else:
+        trained = WordPatches.from_pretrained(parts / "eye")
+        last = {f"post_layernorm.{k}": v for k, v in trained.norm.state_dict().items()}
+        model.vision_model.load_state_dict({**blip_vision(trained.vision.state_dict()), **last})
+        read = AnsweringModel.from_pretrained(parts / "language")
+        model.language_model.load_state_dict(read.state_dict())
+    if names is not None and isinstance(model, OSMHeads):
+        model.read_names(names.language)
     return model
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.files import THING_IDS, scene_vocabulary
 from anymask.data.scenes.language import phrases_of
 from anymask.data.scenes.palette import STUFF
+from anymask.image import Image
 from anymask.methods.openworldsam.inference import PhraseFinder
 from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.segprompt.inference import SegPromptDiscoverer
@@ -23,6 +26,7 @@ from anymask.metrics.segmentation import Regions, class_wise_recall
 from anymask.metrics.semantic import ConfusionMatrix
 from anymask.ops.rle import area, encode, intersect, iou, merge
 from anymask.segments import Segments
+from anymask.training.scene_masks import SETS, names_of
 from anymask.vocabulary import GROUPS, Category, Vocabulary
 
 HELD_OUT_SEED = 987_654
@@ -145,6 +149,52 @@ def naming_by_group(namer: WOWSegNamer, count: int, size: int = 256) -> dict[str
             right[group].append(one.name == name)
     found = {f"names_{group}": float(np.mean(values)) for group, values in right.items() if values}
     return {"names": float(np.mean(list(found.values()))), **found}
+
+
+def naming_in_modes(
+    name: Callable[[Image, Segments, Any], Sequence[str]],
+    modes: Mapping[str, str | None],
+    count: int,
+    size: int = 256,
+    suffix: str = "",
+) -> dict[str, float]:
+    """Accuracy and the share of names that are in the vocabulary (1 - NIV) in data sets that call
+    things by clashing names, means over the data sets: ``accuracy``, ``in_vocabulary``, and the
+    accuracy over ``_known``, ``_seen`` and ``_unseen`` things and ``_stuff``.
+
+    Args:
+        name: picture, masks and mode -> a name each.
+        modes: data set of ``training.scene_masks.SETS`` -> the mode to ask it with.
+        count, size: of held-out scenes.
+        suffix: behind every metric's name.
+    """
+    right: dict[str, dict[str, list[bool]]] = {}
+    inside: dict[str, list[bool]] = {}
+    for scene in held_out(count, size):
+        shown: list[tuple[str, str, NDArray[np.bool_]]] = [
+            (o.thing.group, o.thing.name, scene.mask(k)) for k, o in enumerate(scene.objects)
+        ]
+        shown += [("stuff", word, mask) for word, mask in scene.stuff().items()]
+        masks = Segments.from_masks([mask for *_, mask in shown], size=(size, size))
+        for data_set, mode in modes.items():
+            words = set(names_of(data_set))
+            said = name(scene.as_image(), masks, mode)
+            for (group, word, _), answer in zip(shown, said, strict=True):
+                correct = answer == SETS[data_set](word)
+                right.setdefault(group, {}).setdefault(data_set, []).append(correct)
+                inside.setdefault(data_set, []).append(answer in words)
+    by_group = {
+        group: float(np.mean([np.mean(v) for v in sets.values()])) for group, sets in right.items()
+    }
+    every = [
+        np.mean([flag for group in right.values() for flag in group.get(data_set, [])])
+        for data_set in modes
+    ]
+    return {
+        f"accuracy{suffix}": float(np.mean(every)),
+        f"in_vocabulary{suffix}": float(np.mean([np.mean(v) for v in inside.values()])),
+        **{f"accuracy_{group}{suffix}": share for group, share in by_group.items()},
+    }
 
 
 DENSE_WORDS = Vocabulary(
