@@ -23,7 +23,9 @@ ROOT = Path(anymask.__file__).parent
 
 # The types are built from these, so they lie below them although they live in higher rooms.
 FOUNDATION = ["errors", "version", "ops.rle", "ops.boxes", "data.formats.atomic"]
-TYPES = [*FOUNDATION, "draw", "image", "report", "segments", "vision_server", "vocabulary"]
+TYPES = [
+    *FOUNDATION, "draw", "image", "plots", "report", "segments", "vision_server", "vocabulary",
+]  # fmt: skip
 OPS = [*TYPES, "ops"]
 VERBS = [*OPS, "nn", "methods", "checkpoints", "verbs"]
 DATA = [*OPS, "data"]
@@ -52,6 +54,7 @@ MAY_IMPORT = {
     "data.formats.atomic": [],
     "draw": TYPES,
     "image": TYPES,
+    "plots": TYPES,
     "report": TYPES,
     "segments": TYPES,
     "vision_server": TYPES,

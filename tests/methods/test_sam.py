@@ -101,7 +101,7 @@ def test_in_the_library(tmp_path: Path) -> None:
         finder(picture())
     with pytest.raises(InputError, match="boxes are"):
         finder(picture(), boxes=[[1, 2, 3]])
-    with pytest.raises(InputError, match="labels for"):
+    with pytest.raises(InputError, match="point_labels are"):
         finder(picture(), points=[[1, 2]], point_labels=[1, 1])
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from anymask.data.formats.atomic import atomic_write
-from anymask.errors import InputError, MissingExtraError
+from anymask.errors import InputError
+from anymask.plots import new_figure, save_figure
 from anymask.report import Report
 
 COLORS = ("#4285f4", "#fba61c", "#e53999", "#34a853")
@@ -45,10 +45,6 @@ def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> No
         InputError: no report, or one without a metric by class.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing numbers by class", "plots") from None
     if not reports:
         raise InputError("no report was given")
     tables = [class_numbers(report) for report in reports]
@@ -57,7 +53,7 @@ def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> No
     if left_out > 0:
         names = [*names[: most // 2], *names[-(most - most // 2) :]]
     height = 1.2 + ROW * len(names) * max(1, 0.7 * len(reports))
-    figure = Figure(figsize=(7, height), layout="constrained")
+    figure = new_figure("Drawing numbers by class", 7, height)
     axis = figure.subplots()
     thick = 0.8 / len(reports)
     for k, (report, table) in enumerate(zip(reports, tables, strict=True)):
@@ -74,5 +70,4 @@ def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> No
         axis.axhline(most // 2 - 0.5, color="#888888", linewidth=0.8, linestyle="--")
         axis.set_xlabel(f"{left_out} classes between the best and the worst are not drawn")
     axis.legend(fontsize=7, loc="lower right")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix[1:] or "png", dpi=120)
+    save_figure(figure, path)

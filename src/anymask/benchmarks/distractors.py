@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from anymask.benchmarks.duplicates import plain
 from anymask.data.dense import DenseDataset, DensePicture
-from anymask.data.formats.atomic import atomic_write
-from anymask.errors import InputError, MissingExtraError
+from anymask.errors import InputError
 from anymask.metrics.semantic import ConfusionMatrix
+from anymask.plots import new_figure, save_figure
 from anymask.vocabulary import Category, Vocabulary
 
 COUNTS = (0, 50, 100, 200, 400, 700)
@@ -139,11 +139,7 @@ def _lost(table: ConfusionMatrix) -> float:
 
 def draw_curve(curves: dict[str, Curve], path: Path) -> None:
     """Mean IoU against the number of distractors, one line a model; bands over seeds."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing a distractor curve", "plots") from None
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure("Drawing a distractor curve", 6, 4)
     axes = figure.add_subplot()
     for name, curve in curves.items():
         mean = curve.miou.mean(0)
@@ -155,5 +151,4 @@ def draw_curve(curves: dict[str, Curve], path: Path) -> None:
     axes.set_ylabel("mIoU in % (dotted: only words that are there)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=150)
+    save_figure(figure, path)

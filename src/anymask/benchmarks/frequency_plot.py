@@ -7,8 +7,8 @@ from pathlib import Path
 
 from anymask.benchmarks.protocols import frequencies, groups_of
 from anymask.data.coco import CocoDataset
-from anymask.data.formats.atomic import atomic_write
-from anymask.errors import InputError, MissingExtraError
+from anymask.errors import InputError
+from anymask.plots import new_figure, save_figure
 from anymask.report import Report
 from anymask.vocabulary import Vocabulary
 
@@ -30,10 +30,6 @@ def draw_by_frequency(
         InputError: the report has no metric by class.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing recall against frequency", "plots") from None
     per_class = report.metrics.get("per_class")
     if not isinstance(per_class, dict):
         raise InputError("this report has no metric by class: measure lvis or lvis-ow.")
@@ -43,7 +39,7 @@ def draw_by_frequency(
         groups = {g: {data.names[i] for i in ids} for g, ids in members.items() if ids}
     except InputError:
         groups = {"all": set(per_class)}
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_figure("Drawing recall against frequency", 7, 4)
     axis = figure.subplots()
     for group, names in groups.items():
         found = [
@@ -66,5 +62,4 @@ def draw_by_frequency(
     axis.set_ylim(0, 1)
     axis.set_title(report.title, fontsize="medium")
     axis.legend(fontsize="small")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix[1:] or "png", dpi=120)
+    save_figure(figure, path)

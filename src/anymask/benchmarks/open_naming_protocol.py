@@ -10,9 +10,9 @@ from typing import Any
 
 from anymask.benchmarks.naming_gallery import Look, draw_sheet
 from anymask.benchmarks.naming_protocol import NamedPair
-from anymask.data.formats.atomic import atomic_write
-from anymask.errors import DataError, InputError, MissingExtraError
+from anymask.errors import DataError, InputError
 from anymask.metrics.open_naming import OpenNames
+from anymask.plots import new_figure, save_figure
 from anymask.report import Report
 from anymask.vocabulary import GROUPS, Vocabulary
 
@@ -122,13 +122,9 @@ def draw_curve(points: Sequence[tuple[str, Report]], path: Path) -> None:
         InputError: there are fewer than two.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing checkpoints", "plots") from None
     if len(points) < 2:
         raise InputError(f"a curve needs two checkpoints or more, not {len(points)}")
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure("Drawing checkpoints", 6, 4.5)
     axis = figure.subplots()
     outside, right = (
         [100 * float(report.metrics[key]) for _, report in points]
@@ -139,11 +135,12 @@ def draw_curve(points: Sequence[tuple[str, Report]], path: Path) -> None:
         axis.annotate(called, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
     axis.set_xlabel("not in vocabulary, %")
     axis.set_ylabel("accuracy, %")
-    axis.margins(0.12)
+    for limits, values in ((axis.set_xlim, outside), (axis.set_ylim, right)):
+        room = max(1.0, 0.12 * (max(values) - min(values)))
+        limits(max(-room, min(values) - room), min(100 + room, max(values) + room))
     axis.grid(alpha=0.3)
     axis.set_title("Accuracy and not-in-vocabulary by checkpoint", fontsize="medium")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix[1:] or "png", dpi=120)
+    save_figure(figure, path)
 
 
 def _outside(judge: OpenNames, name: str, truth: int) -> bool:

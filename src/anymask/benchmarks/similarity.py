@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymask.data.formats.atomic import atomic_write
 from anymask.errors import CheckpointError, MissingExtraError
+from anymask.plots import new_figure, save_figure
 from anymask.report import Report
 from anymask.vocabulary import Vocabulary, normalise
 
@@ -173,12 +173,7 @@ def _overlap(test: Vocabulary, training: Vocabulary) -> list[str]:
 
 def draw_distribution(found: dict[str, Similarity], path: Path) -> None:
     """Histograms of similarity, one colour a vocabulary (Fig. 1a)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing a distribution", "plots") from None
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_figure("Drawing a distribution", 7, 4)
     axes = figure.add_subplot()
     low = min(float(s.values.min()) for s in found.values())
     edges = np.linspace(min(low, 0.0) if low < 0 else np.floor(low * 20) / 20, 1.0, 31).tolist()
@@ -192,8 +187,7 @@ def draw_distribution(found: dict[str, Similarity], path: Path) -> None:
     axes.set_ylabel("share of classes")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=150)
+    save_figure(figure, path)
 
 
 def draw_map(
@@ -207,7 +201,6 @@ def draw_map(
         seed: of the embedding.
     """
     try:
-        from matplotlib.figure import Figure
         from sklearn.manifold import TSNE
     except ImportError:
         raise MissingExtraError("Drawing a map of words", "plots") from None
@@ -216,7 +209,7 @@ def draw_map(
     # Perplexity is about how many neighbours each point has; small vocabularies have fewer.
     perplexity = min(30.0, max(1.0, (len(vectors) - 1) / 3))
     places = TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(vectors)
-    figure = Figure(figsize=(8, 8), layout="constrained")
+    figure = new_figure("Drawing a map of words", 8, 8)
     axes = figure.add_subplot()
     start = 0
     for name, (words, _) in groups.items():
@@ -228,5 +221,4 @@ def draw_map(
         start += len(words)
     axes.set_axis_off()
     axes.legend(frameon=False, loc="lower left")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=150)
+    save_figure(figure, path)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymask.data.formats.atomic import atomic_write
-from anymask.errors import MissingExtraError
+from anymask.plots import new_figure, save_figure
 from anymask.training.study import Results
 
 
@@ -17,12 +16,8 @@ def draw_curves(results: Results, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing learning curves", "plots") from None
     metrics = results.study.metrics
-    figure = Figure(figsize=(3.6 * len(metrics), 3.2), layout="constrained")
+    figure = new_figure("Drawing learning curves", 3.6 * len(metrics), 3.2)
     for axis, metric in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics):
         for number, (arm, runs) in enumerate(results.curves.items()):
             color = f"C{number}"
@@ -37,5 +32,4 @@ def draw_curves(results: Results, path: Path) -> None:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix[1:] or "png", dpi=110)
+    save_figure(figure, path)

@@ -19,7 +19,8 @@ from anymask.benchmarks.rr7k.review import Review
 from anymask.benchmarks.rr7k.stages import NAME, VERIFY, heads, names
 from anymask.data.formats.atomic import atomic_write
 from anymask.data.regions import RegionRecord, write_regions
-from anymask.errors import DataError, InputError, MissingExtraError
+from anymask.errors import DataError, InputError
+from anymask.plots import new_figure, save_figure
 from anymask.version import __version__
 
 REGIONS, STATISTICS, COARSE_FILE, CARD = (
@@ -198,11 +199,7 @@ def draw(statistics: Mapping[str, Any], out: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("Drawing statistics", "plots") from None
-    tail = Figure(figsize=(10, 3.6), layout="constrained")
+    tail = new_figure("Drawing statistics", 10, 3.6)
     left, right = tail.subplots(1, 2, width_ratios=[2, 1])
     counts = list(statistics["per_category"].values())
     left.plot(
@@ -222,7 +219,7 @@ def draw(statistics: Mapping[str, Any], out: Path) -> list[Path]:
         for second, count in sorted(seconds.items(), key=lambda item: -item[1])
         if count
     ]
-    levels = Figure(figsize=(8, 1.8 + 0.2 * len(rows)), layout="constrained")
+    levels = new_figure("Drawing statistics", 8, 1.8 + 0.2 * len(rows))
     axis = levels.subplots()
     for primary in dict.fromkeys(row[1] for row in rows):
         mine = [(place, row) for place, row in enumerate(rows) if row[1] == primary]
@@ -237,8 +234,7 @@ def draw(statistics: Mapping[str, Any], out: Path) -> list[Path]:
     levels.legend(loc="outside upper center", ncols=3)
     files = []
     for figure, name in ((tail, "long_tail.png"), (levels, "coarse.png")):
-        with atomic_write(out / name) as stream:
-            figure.savefig(stream, format="png", dpi=120)
+        save_figure(figure, out / name)
         files.append(out / name)
     return files
 

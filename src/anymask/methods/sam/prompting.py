@@ -12,12 +12,14 @@ from torch import Tensor
 
 from anymask.errors import InputError
 from anymask.image import Image
+from anymask.methods.sam2.prompting import clicks_of, corners_of
 from anymask.nn.device import pick_device
 from anymask.nn.remembered import Remembered
 from anymask.ops.rle import encode
 from anymask.segments import Segments
 
 AT_ONCE = 64  # prompts
+NO_POINT = -10
 
 
 class SamPrompter:
@@ -101,22 +103,14 @@ class SamPrompter:
 
 def _prompts(points: Any, labels: Any, boxes: Any, scale: Tensor) -> dict[str, Tensor]:
     """(Q, n, 2) and (Q, n), or (Q, 4), on the scaled picture."""
-    if boxes is not None:
-        corners = torch.as_tensor(np.atleast_2d(np.asarray(boxes, np.float32)))
-        if corners.ndim != 2 or corners.shape[1] != 4:
-            raise InputError(f"boxes are (Q, 4), not {tuple(corners.shape)}")
-        return {"input_boxes": corners * scale.repeat(2)}
-    clicks = torch.as_tensor(np.asarray(points, np.float32))
-    clicks = clicks[None] if clicks.ndim == 2 else clicks
-    if clicks.ndim != 3 or clicks.shape[2] != 2:
-        raise InputError(f"points are (Q, n, 2), not {tuple(clicks.shape)}")
-    kinds = torch.ones(clicks.shape[:2], dtype=torch.int64)
-    if labels is not None:
-        given = torch.as_tensor(np.asarray(labels, np.int64))
-        kinds = given[None] if given.ndim == 1 else given
-        if kinds.shape != clicks.shape[:2]:
-            raise InputError(f"{tuple(kinds.shape)} labels for {tuple(clicks.shape[:2])} points")
-    return {"input_points": clicks * scale, "input_labels": kinds}
+    corners = corners_of(boxes)
+    if corners is not None:
+        return {"input_boxes": torch.from_numpy(corners).float().flatten(1) * scale.repeat(2)}
+    places, kinds = clicks_of(points, labels)
+    assert places is not None
+    # SAM calls a point that is none -10 where SAM 2 says -1.
+    said = torch.from_numpy(np.where(kinds == -1, NO_POINT, kinds))
+    return {"input_points": torch.from_numpy(places).float() * scale, "input_labels": said}
 
 
 def load_sam(source: str | Path, kind: str, device: str = "auto") -> SamPrompter:

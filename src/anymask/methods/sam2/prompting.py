@@ -68,8 +68,8 @@ class Sam2Prompter:
             InputError: nothing was asked, a shape is wrong, or the numbers of prompts differ.
             SegmentsError: masks of another size than the picture.
         """
-        clicks, labels = _clicks(points, point_labels)
-        corners = _corners(boxes)
+        clicks, labels = clicks_of(points, point_labels)
+        corners = corners_of(boxes)
         given = _given(masks, image.size, self.sam.grid * 4)
         counts = {len(x) for x in (clicks, corners, given) if x is not None}
         if not counts:
@@ -99,7 +99,7 @@ class Sam2Prompter:
         return Segments(image.size, [canvas.rle(k)[0] for k in range(len(scores))], scores=scores)
 
 
-def _clicks(points: Any, labels: Any) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
+def clicks_of(points: Any, labels: Any) -> tuple[NDArray[np.float64] | None, NDArray[np.int64]]:
     """(Q, n, 2) and (Q, n)."""
     none = np.zeros((0, 0), np.int64)
     if points is None:
@@ -132,7 +132,7 @@ def _clicks(points: Any, labels: Any) -> tuple[NDArray[np.float64] | None, NDArr
     return places, said.astype(np.int64)
 
 
-def _corners(boxes: Any) -> NDArray[np.float64] | None:
+def corners_of(boxes: Any) -> NDArray[np.float64] | None:
     """(Q, 2, 2)."""
     if boxes is None:
         return None
