@@ -19,9 +19,9 @@ from anymask.training.recipes.osm_scenes import (
     small_osm,
     start,
 )
+from anymask.training.recipes.scene_answers import ANSWERS, LENGTH, SceneAnswers, answer_texts
+from anymask.training.recipes.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
 from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
-from anymask.training.scene_answers import ANSWERS, LENGTH, SceneAnswers, answer_texts
-from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
 from anymask.training.word_patches import WordPatches
 
 

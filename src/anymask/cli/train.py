@@ -137,7 +137,7 @@ def train(
         )
     elif recipe in ("osm-language-scenes", "osm-scenes"):
         from anymask.methods.osm.files import save_texts
-        from anymask.training.scene_answers import answer_texts
+        from anymask.training.recipes.scene_answers import answer_texts
 
         save_texts(answer_texts(), out)
     elif recipe == "osm":

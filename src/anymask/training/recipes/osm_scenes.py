@@ -23,15 +23,15 @@ from anymask.methods.osm.model import OSMModel
 from anymask.methods.osm.templates import Texts
 from anymask.training.recipe import Recipe
 from anymask.training.recipes.on_scenes import on_scenes
-from anymask.training.recipes.wowseg_scenes import PATCH, SIDE, small_config
-from anymask.training.scene_answers import (
+from anymask.training.recipes.scene_answers import (
     LENGTH,
     AnswerCollate,
     AnsweringModel,
     SceneAnswers,
     answer_texts,
 )
-from anymask.training.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
+from anymask.training.recipes.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
+from anymask.training.recipes.wowseg_scenes import PATCH, SIDE, small_config
 from anymask.training.word_patches import WordPatches
 
 QUERIES = 8

@@ -26,7 +26,7 @@ from anymask.metrics.segmentation import Regions, class_wise_recall
 from anymask.metrics.semantic import ConfusionMatrix
 from anymask.ops.rle import area, encode, intersect, iou, merge
 from anymask.segments import Segments
-from anymask.training.scene_masks import SETS, names_of
+from anymask.training.recipes.scene_masks import SETS, names_of
 from anymask.vocabulary import GROUPS, Category, Vocabulary
 
 HELD_OUT_SEED = 987_654
@@ -164,7 +164,7 @@ def naming_in_modes(
 
     Args:
         name: picture, masks and mode -> a name each.
-        modes: data set of ``training.scene_masks.SETS`` -> the mode to ask it with.
+        modes: data set of ``training.recipes.scene_masks.SETS`` -> the mode to ask it with.
         count, size: of held-out scenes.
         suffix: behind every metric's name.
     """
