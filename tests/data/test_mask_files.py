@@ -63,3 +63,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         masks_from(tmp_path / "x.json")
     with pytest.raises(DataError, match="no COCO-style"):
         masks_from(tmp_path / "missing.json")
+
+
+def test_grey_maps_of_many_segments(tmp_path: Path) -> None:
+    """Sixteen bits are kept: 300 segments stay 300."""
+    values = np.zeros((20, 30), np.uint16)
+    values.flat[:600] = np.arange(600) % 301
+    (tmp_path / "maps").mkdir()
+    PIL.Image.fromarray(values).save(tmp_path / "maps" / "photo.png")
+    found = masks_from(tmp_path / "maps")(Image(np.zeros((20, 30, 3), np.uint8), Path("photo.jpg")))
+    assert len(found) == 300
+    assert sorted(found.ids)[-1] == 300

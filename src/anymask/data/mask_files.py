@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
 
 from anymask.data.coco import CocoDataset
 from anymask.data.dense import panoptic_ids
+from anymask.data.formats.png import read_numbers
 from anymask.errors import DataError
 from anymask.image import Image
 from anymask.ops.rle import encode_label_map
@@ -26,7 +29,7 @@ def masks_from(path: str | Path) -> MasksOf:
         path: a COCO-style file (pictures by file name); a panoptic file such as kMaX-DeepLab's
             ``predictions.json``, whose PNG files lie beside it or in the folder of the same name
             (pictures by the PNG's name, ``score`` of a segment where there is one); or a folder of
-            such PNG files.
+            such PNG files, or of grey or indexed ones, as ``discover`` writes them.
 
     Returns:
         A function; it raises DataError for a picture the file does not know, or a map of another
@@ -76,6 +79,16 @@ def _scores_of(path: Path, rows: list[Any]) -> dict[str, dict[int, float]]:
         raise DataError(f"{path} is no panoptic file: {error!r}") from error
 
 
+def _ids_of(file: Path) -> NDArray[np.int64]:
+    """Segment ids: panoptic where the picture has colours, else its values."""
+    try:
+        with PIL.Image.open(file) as picture:
+            colours = picture.mode in ("RGB", "RGBA")
+    except (OSError, ValueError):
+        colours = True  # the reader says what is wrong with it
+    return panoptic_ids(file) if colours else read_numbers(file).astype(np.int64)
+
+
 def _from_maps(folder: Path, scores: dict[str, dict[int, float]]) -> MasksOf:
     """Maps of segment ids, 0 = nothing; with scores only the listed segments are taken."""
     if not any(folder.glob("*.png")):
@@ -86,7 +99,7 @@ def _from_maps(folder: Path, scores: dict[str, dict[int, float]]) -> MasksOf:
         file = folder / f"{stem}.png"
         if scores and stem not in scores:
             raise DataError(f"the panoptic file beside {folder} has no picture of this name")
-        numbers = panoptic_ids(file)
+        numbers = _ids_of(file)
         if numbers.shape != image.size:
             raise DataError(f"{file} is of {numbers.shape}, the picture of {image.size}")
         known = scores.get(stem)

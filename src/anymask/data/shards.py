@@ -15,7 +15,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ class RegionShards(Sequence[RegionRecord]):
             return [self[k] for k in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.sample(index)[0]
+        return self._record(int(index))
 
     def picture_of(self, record: RegionRecord) -> Image:
         """The picture of a record that came from here.
@@ -165,15 +165,15 @@ class RegionShards(Sequence[RegionRecord]):
             ImageError: it is broken.
             DataError: it has another size than its record says.
         """
-        shard, _, key = record.image.rpartition("#")
-        return self._picture(self.path / shard, key, record)
+        shard, _, name = record.image.rpartition("#")
+        file = self.path / shard
+        stream = io.BytesIO(_content(file, _members(file)[name]))
+        stream.name = f"{file}#{name}"
+        image = Image(read_image(stream).pixels, Path(stream.name))
+        return checked_size(image, record, file)
 
-    def sample(self, index: int) -> tuple[RegionRecord, Path]:
-        """A sample's record, its ``image`` pointing into the shard, and the shard.
-
-        Raises:
-            DataError: the shard is broken.
-        """
+    def _record(self, index: int) -> RegionRecord:
+        """A sample's record, its ``image`` pointing into the shard."""
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         file = self.files[number]
         members = _members(file)
@@ -183,10 +183,7 @@ class RegionShards(Sequence[RegionRecord]):
         if len(names) != 2 or len(pictures) != 1:
             raise DataError(f"{file} has no sample {key}: delete it and run anymask data shard")
         record = parsed(_content(file, members[key + ".json"]), f"{file}, {key}.json")
-        inside = RegionRecord(
-            record.id, f"{file.name}#{pictures[0]}", record.size, record.rles, record.names
-        )
-        return inside, file
+        return replace(record, image=f"{file.name}#{pictures[0]}")
 
     def row_of(self, draw: int, seed: int) -> int:
         """Which sample the ``draw``-th one of a run is: every epoch goes through all of them once,
@@ -199,14 +196,9 @@ class RegionShards(Sequence[RegionRecord]):
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return range(self.starts[number], self.starts[number + 1])
 
-    @staticmethod
-    def _picture(file: Path, name: str, record: RegionRecord) -> Image:
-        stream = io.BytesIO(_content(file, _members(file)[name]))
-        stream.name = f"{file}#{name}"
-        return checked_size(Image(read_image(stream).pixels, Path(stream.name)), record, file)
 
-
-@lru_cache(maxsize=16)
+# Nine data sets have five shards each that are drawn from; a table of one takes half a megabyte.
+@lru_cache(maxsize=128)
 def _members(file: Path) -> dict[str, tuple[int, int]]:
     """(offset, size) of every member of a shard."""
     try:
@@ -222,7 +214,7 @@ def _content(file: Path, place: tuple[int, int]) -> bytes:
         return stream.read(place[1])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # two epochs of as many data sets as anybody mixes
 def _order(starts: tuple[int, ...], seed: int, epoch: int) -> NDArray[np.int64]:
     rng = np.random.default_rng((seed, epoch))
     shards = rng.permutation(len(starts) - 1)

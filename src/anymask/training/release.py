@@ -17,6 +17,7 @@ BESIDE = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+QFORMER = "qformer_tokenizer"
 
 
 def release(run: Path, destination: Path) -> str:
@@ -44,6 +45,8 @@ def release(run: Path, destination: Path) -> str:
     for name in BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, destination / name)
+    if (run / QFORMER).is_dir():  # OSM has two tokenizers
+        shutil.copytree(run / QFORMER, destination / QFORMER, dirs_exist_ok=True)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     (destination / "config.json").write_text(
         json.dumps(_without_paths(config), indent=2, sort_keys=True) + "\n", encoding="utf-8"
