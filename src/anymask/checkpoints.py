@@ -36,6 +36,8 @@ BUNDLED = Path(__file__).with_name("weights")
 DEFAULT = "segprompt-pocket"
 DEFAULT_MATCHER = "ovsnet-scenes"
 DEFAULT_FINDER = "openworldsam-scenes"
+DEFAULT_NAMER = "wowseg-scenes"
+SCENES_NAMERS = ("wowseg-scenes", "osm-scenes")
 # The published SAM 2 folders are saved as video models; their picture parts are all there.
 SAM2_TYPES = ("sam2", "sam2_video")
 SAM_TYPES = ("sam", "sam_hq")
@@ -102,6 +104,26 @@ TABLE = (
         size=0,
         sha256="0e7910e755422067e1b97525a4ed6c70e1cd8ef8eea95160d2423e5abf55cd7d",
         note="phrases, clicks and boxes on scenes; for photographs use a SAM 2 or OpenWorldSAM",
+    ),
+    Checkpoint(
+        name="wowseg-scenes",
+        verb="name",
+        method="WOW-Seg on a small InternVL, 2.5 M parameters, for drawn scenes only",
+        source="bundled",
+        licence="Apache-2.0",
+        size=0,
+        sha256="f14148b61d38b57010c51ec25f4ea1ae0cb304cf0cbaec9420aa48c19b5fdfbc",
+        note="names the things of the scenes world; for photographs use WOW-Seg or InternVL",
+    ),
+    Checkpoint(
+        name="osm-scenes",
+        verb="name",
+        method="OSM, 2.8 M parameters, for drawn scenes only",
+        source="bundled",
+        licence="Apache-2.0",
+        size=0,
+        sha256="ff735c84ed478fd215629cf37928ebe1d4e4412982e9cd65b8b5e6d9a723bfa4",
+        note="names the things of the scenes world in three vocabularies or any words",
     ),
     Checkpoint(
         name="felzenszwalb",
@@ -208,7 +230,7 @@ def load_discoverer(name: str | Path, device: str = "auto") -> Discoverer:
     from anymask.methods.segprompt.convert import load_published
     from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
-    kind = _model_type(path) if path.exists() else _hub_model_type(source)
+    kind = _kind_of(source)
     if kind in SAM2_TYPES or (row is not None and row.name.startswith("sam2")):
         return AutomaticMasks(_sam2(source, device))
     if kind in SAM_TYPES:
@@ -252,7 +274,7 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
     path = Path(source)
     if path.is_file():
         return _finder_from_file(path, device)
-    kind = _model_type(path) if path.exists() else _hub_model_type(source)
+    kind = _kind_of(source)
     if kind == OpenWorldSAMConfig.model_type:
         model = _saved(OpenWorldSAMModel, source)
         return PhraseFinder(model, load_words(source), device)
@@ -369,6 +391,12 @@ def _source(name: str | Path, verbs: tuple[str, ...]) -> str | Path:
     return name
 
 
+def _kind_of(source: str | Path) -> str | None:
+    """What the configuration of a folder, or else of a hub id, says."""
+    path = Path(source)
+    return _model_type(path) if path.exists() else _hub_model_type(source)
+
+
 def _hub_model_type(source: str | Path) -> str | None:
     """What the configuration of a hub id says."""
     from huggingface_hub import hf_hub_download
@@ -410,7 +438,7 @@ def load_namer(name: str | Path, device: str = "auto") -> WOWSegNamer | OSMNamer
         from anymask.methods.osm.files import load_published as load_osm
 
         return load_osm(path, device)
-    kind = _model_type(path) if path.exists() else _hub_model_type(source)
+    kind = _kind_of(source)
     if kind == "internvl":
         from transformers import InternVLForConditionalGeneration
 

@@ -12,6 +12,7 @@ from anymask.checkpoints import (
     DEFAULT,
     DEFAULT_FINDER,
     DEFAULT_MATCHER,
+    DEFAULT_NAMER,
     load_discoverer,
     load_finder,
     load_labeller,
@@ -222,7 +223,7 @@ def name(
     image: Any,
     segments: Any,
     *,
-    model: str | Path | Any,
+    model: str | Path | Any = DEFAULT_NAMER,
     vocabulary: Any = None,
     verify: bool = False,
     longest: int = 24,
@@ -243,7 +244,8 @@ def name(
         segments: masks from anywhere: :class:`Segments`, or (N, H, W) or (H, W) bool.
         model: folder or hub id of an InternVL, such as WOW-Seg's, or of an OSM; or a
             :class:`~anymask.methods.wowseg.inference.WOWSegNamer` or
-            :class:`~anymask.methods.osm.inference.OSMNamer`.
+            :class:`~anymask.methods.osm.inference.OSMNamer`. The bundled ones know drawn scenes
+            only.
         vocabulary: names are replaced by the words of this list that mean the same most nearly (by
             Sentence-BERT); a list, file, built-in name or :class:`Vocabulary`.
         verify: ask the model again whether each name is right, with the mask drawn in red; the
@@ -318,7 +320,7 @@ def name(
 def segment(
     image: Any,
     *,
-    namer: str | Path | Any,
+    namer: str | Path | Any = DEFAULT_NAMER,
     discoverer: str | Path | Callable[..., Segments] = DEFAULT,
     vocabulary: Any = None,
     verify: bool = False,

@@ -21,6 +21,7 @@ from anymask.data.shards import BUFFER, INDEX, RegionShards, write_shards
 from anymask.errors import AnymaskError, DataError
 from anymask.ops.rle import encode
 from anymask.training.mask_samples import MaskSamples
+from anymask.training.region_samples import RegionSamples
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
 import osm_tiny as tiny
@@ -173,3 +174,15 @@ def test_what_is_broken_says_what_to_do(tmp_path: Path) -> None:
     arguments = ["data", "shard", str(again), "-o", str(tmp_path / "z")]
     with pytest.raises(AnymaskError, match="in shards already"):
         RUN.invoke(app, arguments, catch_exceptions=False)
+
+
+def test_wowseg_learns_from_shards_as_from_lines(tmp_path: Path) -> None:
+    file = lines(tmp_path / "in", 9)
+    list(write_shards("x", file, tmp_path / "out", per_shard=4))
+    runs = [
+        RegionSamples([RegionSource("x", source)], epochs=1, batch_size=3)
+        for source in (file, RegionShards.read(tmp_path / "out"))
+    ]
+    assert len(runs[0]) == len(runs[1]) == 9
+    seen = [{s["names"][0]: s["masks"].sum() for s in (run[k] for k in range(9))} for run in runs]
+    assert seen[0] == seen[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anymask.checkpoints import bundled_folder
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer
@@ -22,6 +23,8 @@ from anymask.training.recipes.osm_scenes import (
 from anymask.training.recipes.scene_answers import ANSWERS, LENGTH, SceneAnswers, answer_texts
 from anymask.training.recipes.scene_masks import SETS, SceneMaskCollate, SceneMasks, names_of
 from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
+from anymask.training.studies import osm_data_sets, osm_pictures
+from anymask.training.study import Study
 from anymask.training.word_patches import WordPatches
 
 
@@ -140,3 +143,12 @@ def test_heads_instead_of_a_language_model(parts: Path, tmp_path: Path, heads: s
         alone = recipe.collate(samples[k : k + 1])
         parts_of_it.append(after(**alone).loss.item())
     assert after(**batch).loss.item() == pytest.approx(sum(parts_of_it), rel=1e-5)
+
+
+@pytest.mark.parametrize("study", [osm_data_sets.STUDY, osm_pictures.STUDY], ids=lambda s: s.name)
+def test_every_arm_of_the_studies_is_a_step(study: Study) -> None:
+    for arm in study.arms:
+        plan = osm_scenes(bundled_folder("osm-scenes"), 3, 3, 0, 96, masks=2, **arm.settings)
+        data = plan.data()
+        output = plan.model()(**plan.collate([data[k] for k in range(3)]))  # type: ignore[operator]
+        assert torch.isfinite(output.loss), arm.name

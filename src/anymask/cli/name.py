@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.checkpoints import DEFAULT_NAMER, SCENES_NAMERS
 from anymask.cli.discover import identity
 from anymask.cli.find import numbers_of, pointed
 from anymask.cli.pictures import do_pictures
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def name(
     paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
     model: str = typer.Option(
-        ..., help="Folder or hub id of an InternVL (WOW-Seg) or of an OSM; none is bundled yet."
+        DEFAULT_NAMER,
+        help="A name (see anymask models), folder or hub id: an InternVL (WOW-Seg) or OSM.",
     ),
     masks: Path | None = typer.Option(
         None, help="COCO-style or panoptic file with the pictures' masks, or a folder of maps."
@@ -82,6 +84,7 @@ def name(
     tasks = folder.plan(paths, out)
     regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
     namer = load_namer(model, device)
+    say_scenes_only(model)
 
     def name_one(image: Image) -> Segments:
         return name_in(
@@ -109,6 +112,16 @@ def name(
         "max_segments": max_segments,
     }
     do_pictures(name_one, tasks, out, formats, settings, overwrite, legend=True)
+
+
+def say_scenes_only(model: str) -> None:
+    """A note that a bundled namer is asked."""
+    if model in SCENES_NAMERS:
+        typer.echo(
+            f"note: {model} knows drawn scenes only; for photographs give --model (of segment: "
+            "--namer) a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md",
+            err=True,
+        )
 
 
 def _regions(

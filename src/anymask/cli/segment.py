@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity, parse_tile, with_settings
+from anymask.cli.name import say_scenes_only
 from anymask.cli.pictures import do_pictures
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def segment(
     paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
     namer: str = typer.Option(
-        ...,
+        DEFAULT_NAMER,
         help="A model of anymask name (WOW-Seg, OSM), of match (OVSNet) with --vocabulary, or "
         "an OpenAI-compatible server (http://HOST:PORT/v1) that is shown numbered masks.",
     ),
@@ -79,6 +81,7 @@ def segment(
         found, lowest = _proposals(masks), min_score or 0.0
     labeller = _labeller(namer, server_model, device)
     check_labeller(labeller, vocabulary, verify, mode)
+    say_scenes_only(namer)
 
     def segment_one(image: Image) -> Segments:
         return segment_in(

@@ -106,7 +106,7 @@ def internvl_scenes(
 
 def wowseg_scenes(
     init: Path,
-    scenes: int = 6_000,
+    scenes: int = 640,
     batch_size: int = 16,
     seed: int = 0,
     size: int = 256,
@@ -114,6 +114,9 @@ def wowseg_scenes(
     **collate: Any,
 ) -> Recipe:
     """WOW-Seg: names of known things and stuff, from masks.
+
+    A low rate and few steps: with 1e-3 and 100 steps known things are named better (41 % instead of
+    32 %) and the names of all others are forgotten (0 % instead of 22 %).
 
     Args:
         init: folder of a trained ``internvl-scenes``.
@@ -132,7 +135,8 @@ def wowseg_scenes(
         Collate(config, names_tokenizer(), **{**ASKED, **collate}),
         batch_size,
         seed,
-        lr=1e-3,
+        lr=1e-4,
+        warmup=5,
     )
 
 

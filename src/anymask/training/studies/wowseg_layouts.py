@@ -1,0 +1,97 @@
+"""WOW-Seg's Tables 4 and 6 at small scale: how masks share a row in training, and what a mask is
+turned into.
+
+All arms start from one small InternVL that was shown boxes of everything (of the bundled
+``wowseg-scenes``, taught a little more for every seed); then they learn names of masks of known
+things and of stuff.
+"""
+
+from __future__ import annotations
+
+from anymask.checkpoints import bundled_folder
+from anymask.methods.wowseg.inference import WOWSegNamer
+from anymask.training.recipe import train
+from anymask.training.recipes.wowseg_scenes import ASKED, internvl_scenes, wowseg_scenes
+from anymask.training.scene_regions import names_tokenizer
+from anymask.training.studies._scenes import naming_by_group
+from anymask.training.study import Arm, Job, Ordering, Study
+
+SIZE = 256
+BATCH = 8
+BEFORE = 40  # steps of boxes before the arms part
+COLUMNS = ("names", "names_known", "names_unseen", "names_stuff")
+
+
+def prepare(job: Job) -> None:
+    """The model that all arms of a seed start from."""
+    size, batch = (96, 1) if job.smoke else (SIZE, BATCH)
+    steps = 1 if job.smoke else BEFORE
+    plan = internvl_scenes(steps * batch, batch, job.seed, size, bundled_folder("wowseg-scenes"))
+    train(plan, job.folder, deadline=job.deadline)
+
+
+def run(job: Job) -> None:
+    """Train one arm and measure it."""
+    assert job.shared is not None
+    size, batch, count = (96, 1, 1) if job.smoke else (SIZE, BATCH, 40)
+    settings = dict(job.arm.settings)
+    plan = wowseg_scenes(job.shared, job.steps * batch, batch, job.seed, size, **settings)
+    shown = {name: settings[name] for name in ("scale", "encoding") if name in settings}
+
+    def measure(model: object) -> dict[str, float]:
+        namer = WOWSegNamer(model, names_tokenizer(), "cpu", **ASKED, **shown)
+        return naming_by_group(namer, count, size)
+
+    train(
+        plan,
+        job.folder,
+        checkpoint_every=max(1, job.steps // 4),
+        deadline=job.deadline,
+        callbacks=[job.measurements(measure)],
+    )
+
+
+NEITHER = {"layout": "released", "region_rule": False, "output_rule": False}
+
+STUDY = Study(
+    name="wowseg-layouts",
+    question="How should masks share a training row, and what should a mask be turned into?",
+    source="WOW-Seg (ICLR 2026), Tables 4 and 6",
+    arms=(
+        Arm("single", "one mask a row", {"masks": 1}),
+        Arm("multi", "all masks in a row, plain causal attention", NEITHER),
+        Arm("region", "regions do not see each other", {**NEITHER, "region_rule": True}),
+        Arm("output", "names see their own region only", {**NEITHER, "output_rule": True}),
+        Arm("both", "the Cascade Attention Mask as released", {"layout": "released"}),
+        Arm("branch", "every mask a branch of its own (our default)", {}),
+        Arm("fore2token", "the mask alone, on white", {"encoding": "fore2token"}),
+        Arm("blur2token", "the mask in a blurred picture", {"encoding": "blur2token"}),
+        Arm("scale-1.5", "a window 1.5 times as large as the mask", {"scale": 1.5}),
+        Arm("scale-3", "a window 3 times as large", {"scale": 3.0}),
+    ),
+    metrics=COLUMNS,
+    orderings=tuple(
+        Ordering(metric, better, worse, floor=0.1)
+        for metric in ("names", "names_unseen")
+        for better, worse in (
+            ("both", "multi"),
+            ("both", "region"),
+            ("both", "output"),
+            ("both", "single"),
+            ("branch", "both"),
+            ("branch", "fore2token"),
+            ("branch", "blur2token"),
+            ("branch", "scale-1.5"),
+            ("branch", "scale-3"),
+        )
+    ),
+    steps=60,
+    run=run,
+    prepare=prepare,
+    points=2,
+    limits=(
+        "A model of 2.5 M parameters on 256-pixel scenes of drawn things, 480 scenes a run. Shares "
+        "of exactly right names; answers are always read branch by branch, whatever the layout in "
+        "training. Table 8's base models are two sizes of a family that cannot be had here."
+    ),
+)
