@@ -140,7 +140,8 @@ class VisionServer:
             response = connection.getresponse()
             found = response.read(LARGEST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as error:
-            reason = "took too long" if late.is_set() else repr(error)
+            slow = late.is_set() or isinstance(error, TimeoutError)  # whichever comes first
+            reason = "took too long" if slow else repr(error)
             raise ServerError(f"{self.url}: {reason}") from error
         finally:
             alarm.cancel()

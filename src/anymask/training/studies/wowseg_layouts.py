@@ -8,6 +8,8 @@ things and of stuff.
 
 from __future__ import annotations
 
+from transformers import InternVLForConditionalGeneration
+
 from anymask.checkpoints import bundled_folder
 from anymask.methods.wowseg.inference import WOWSegNamer
 from anymask.training.recipe import train
@@ -33,13 +35,16 @@ def prepare(job: Job) -> None:
 def run(job: Job) -> None:
     """Train one arm and measure it."""
     assert job.shared is not None
-    size, batch, count = (96, 1, 1) if job.smoke else (SIZE, BATCH, 40)
+    size, batch, count = (96, 1, 3) if job.smoke else (SIZE, BATCH, 40)
     settings = dict(job.arm.settings)
     plan = wowseg_scenes(job.shared, job.steps * batch, batch, job.seed, size, **settings)
     shown = {name: settings[name] for name in ("scale", "encoding") if name in settings}
 
-    def measure(model: object) -> dict[str, float]:
-        namer = WOWSegNamer(model, names_tokenizer(), "cpu", **ASKED, **shown)
+    def measure(model: InternVLForConditionalGeneration) -> dict[str, float]:
+        # The model in training computes a loss; the namer wants the InternVL that it is.
+        plain = InternVLForConditionalGeneration(model.config)
+        plain.load_state_dict(model.state_dict())
+        namer = WOWSegNamer(plain, names_tokenizer(), "cpu", **ASKED, **shown)
         return naming_by_group(namer, count, size)
 
     train(
