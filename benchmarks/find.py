@@ -210,15 +210,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=32, help="a side of the grid; 0 = leave out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--quick", action="store_true", help="a small SAM 2, to see it run")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.worker:
         work(json.loads(chosen.worker))
         return 0
+    if len({side.split()[0] for side in chosen.sides}) != 2:
+        parser.error("--sides takes one of stock and one of ours at least")
     for size in chosen.sizes:
         results: dict[str, Any] = {}
-        for side in SIDES:
+        for side in chosen.sides:
             # Many phrases and automatic masks do not depend on the encoder's size much; once.
             first = size == chosen.sizes[0]
             plan = {"side": side, "size": size, "phrases": chosen.phrases if first else 1,
@@ -238,24 +241,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show(size: str, results: dict[str, Any]) -> None:
     """A table: seconds, and ratios to the better stock side."""
-    print(f"\nHiera-{size}" + "".join(f"{side:>17}" for side in SIDES))
-    times = [
-        k
-        for k, v in results["ours"].items()
-        if k.endswith(("phrase", "phrases", "automatic masks"))
-    ]
+    print(f"\nHiera-{size}" + "".join(f"{side:>17}" for side in results))
+    stock = [found for side, found in results.items() if side.startswith("stock")]
+    times = [k for k in stock[0] if k.endswith(("phrase", "phrases", "automatic masks"))]
     for key in times:
-        best = min(results["stock"][key], results["stock tuned"][key])
-        cells = "".join(f"{results[s][key]:9.2f}s {best / results[s][key]:5.2f}x" for s in SIDES)
+        best = min(found[key] for found in stock)
+        cells = "".join(f"{r[key]:9.2f}s {best / r[key]:5.2f}x" for r in results.values())
         print(f"{key:15}{cells}")
-    if "memory" in results["ours"]:
-        print(f"{'peak memory':15}" + "".join(f"{results[s]['memory']:13.0f} MB" for s in SIDES))
-    if "masks" in results["ours"]:
-        print(f"{'masks found':15}" + "".join(f"{results[s]['masks']:17d}" for s in SIDES))
-    reference = np.array(results["stock"]["signs"])
+    if "memory" in stock[0]:
+        print(f"{'peak memory':15}" + "".join(f"{r['memory']:13.0f} MB" for r in results.values()))
+    if "masks" in stock[0]:
+        print(f"{'masks found':15}" + "".join(f"{r['masks']:17d}" for r in results.values()))
+    reference = np.array(stock[0]["signs"])
     for side in ("ours", "ours bf16"):
-        agree = (np.array(results[side]["signs"]) == reference).mean()
-        print(f"{side}: {100 * agree:.2f} % of the signs as stock fp32")
+        if side in results:
+            agree = (np.array(results[side]["signs"]) == reference).mean()
+            print(f"{side}: {100 * agree:.2f} % of the signs as stock fp32")
 
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ def test_interrupted_runs_resume(tiny_model: Path, tmp_path: Path, how: signal.S
     folder, out = tmp_path / "many", tmp_path / "out"
     folder.mkdir()
     for number in range(60):
-        PIL.Image.fromarray(ellipses(number, 480, 640)[0]).save(folder / f"{number:03}.png")
+        PIL.Image.fromarray(ellipses(number, 120, 160)[0]).save(folder / f"{number:03}.png")
     command = [
         sys.executable,
         "-m",
@@ -294,7 +294,7 @@ def test_interrupted_runs_resume(tiny_model: Path, tmp_path: Path, how: signal.S
     assert 2 <= len(finished) < 60
     for file in finished:
         json.loads(file.read_text())
-        assert PIL.Image.open(file.with_suffix(".overlay.jpg")).size == (640, 480)
+        assert PIL.Image.open(file.with_suffix(".overlay.jpg")).size == (160, 120)
     stamps = {file: file.stat().st_mtime_ns for file in finished}
     for extra in list(folder.glob("0[1-5]?.png")):
         extra.unlink()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import openworldsam_tiny as tiny
 import PIL.Image
 import pytest
 import torch
@@ -17,9 +17,6 @@ from anymask.cli.app import app
 from anymask.cli.find import told_apart
 from anymask.errors import CheckpointError, InputError
 from anymask.methods.sam2 import AutomaticMasks, Sam2Prompter
-
-sys.path.insert(0, str(Path(__file__).parent / "methods"))
-import openworldsam_tiny as tiny
 
 RUN = CliRunner()
 

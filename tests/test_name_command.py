@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+import openworldsam_tiny
 import PIL.Image
 import pytest
 import torch
+import wowseg_tiny as tiny
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -21,10 +22,6 @@ from anymask.methods.wowseg.convert import TABLE, convert_internvl
 from anymask.methods.wowseg.vocabulary_mapping import nearest_words, to_vocabulary
 from anymask.segments import Segments
 from anymask.vocabulary import Category, Vocabulary
-
-sys.path.insert(0, str(Path(__file__).parent / "methods"))
-import openworldsam_tiny
-import wowseg_tiny as tiny
 
 RUN = CliRunner()
 

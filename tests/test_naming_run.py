@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import test_sam
+import wowseg_tiny as tiny
 from typer.testing import CliRunner
 
 from anymask.benchmarks.ledger import Ledger
@@ -22,10 +23,6 @@ from anymask.image import Image
 from anymask.ops.mask_shapes import shaped
 from anymask.ops.rle import encode
 from anymask.segments import Segments
-
-sys.path.insert(0, str(Path(__file__).parent / "methods"))
-import test_sam
-import wowseg_tiny as tiny
 
 RUN = CliRunner()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+import osm_tiny as tiny
 import PIL.Image
 import pytest
 import torch
@@ -18,9 +18,6 @@ from anymask.cli.app import app
 from anymask.errors import DataError, InputError
 from anymask.methods.osm.files import save_texts
 from anymask.vocabulary import Vocabulary
-
-sys.path.insert(0, str(Path(__file__).parent / "methods"))
-import osm_tiny as tiny
 
 RUN = CliRunner()
 O6 = [("Traffic Lights", "traffic light"), ("woman", "person"), ("chair", "couch"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import osm_tiny
 import PIL.Image
 import pytest
+import wowseg_tiny
 from fake_vision_server import FakeServer
 from typer.testing import CliRunner
 
@@ -22,10 +23,6 @@ from anymask.methods.osm.files import save_texts
 from anymask.methods.set_of_mark import SetOfMarkNamer
 from anymask.segments import Segments
 from anymask.vision_server import VisionServer
-
-sys.path.insert(0, str(Path(__file__).parent / "methods"))
-import osm_tiny
-import wowseg_tiny
 
 RUN = CliRunner()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import osm_tiny as tiny
 import PIL.Image
 import pytest
 from typer.testing import CliRunner
@@ -22,9 +22,6 @@ from anymask.errors import AnymaskError, DataError
 from anymask.ops.rle import encode
 from anymask.training.mask_samples import MaskSamples
 from anymask.training.region_samples import RegionSamples
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-import osm_tiny as tiny
 
 RUN = CliRunner()
 

@@ -1,14 +1,19 @@
-"""Runs a tiny training in float64; started by ``test_data_parallel.py``, alone or by torchrun.
+"""Runs tiny trainings in float64; started by ``test_data_parallel.py``, alone or by torchrun.
 
-Usage: data_parallel_run.py OUT LOSS OPTIMIZER ANNOTATIONS IMAGES
+Usage: data_parallel_run.py OUT FAMILY...: every family trains in OUT/FAMILY, one after another.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
+import openworldsam_tiny
+import osm_tiny
 import torch
+import wowseg_tiny
+from pictures import write_coco
 
 from anymask.methods.openworldsam import OpenWorldSAMModel
 from anymask.methods.openworldsam.collate import Collate as PhraseCollate
@@ -56,47 +61,51 @@ def in_double(collate):
     return collate_double
 
 
-def main(out: str, loss: str, optimizer: str, annotations: str, images: str) -> None:
-    torch.set_num_threads(1)
-    if loss.startswith("prompts"):
-        prompts(out, loss == "prompts-dense", optimizer)
-        return
-    if loss == "words":
-        words(out, optimizer)
-        return
-    if loss == "phrases":
-        phrases(out, optimizer)
-        return
-    if loss == "names":
-        names(out, optimizer)
-        return
-    if loss == "modes":
-        modes(out, optimizer, Path(images).parent)
-        return
-    config = tiny_config(loss == "dense")
-    recipe = Recipe(
-        name="tiny",
-        model=lambda: SegPromptModel(config).double(),
-        data=lambda: Mixture(
-            [Source(Path(annotations), Path(images))],
+def tiny_run(name, model, data, collate, optimizer="adamw", lr=1e-3, **changes) -> Recipe:
+    return Recipe(
+        name=f"tiny-{name}",
+        model=model,
+        data=data,
+        collate=collate,
+        batch_size=4,
+        optimizer=optimizer,
+        lr=lr,
+        others_lr=lr,
+        warmup=0,
+        clip=0.0,
+        **changes,
+    )
+
+
+def masks(config: SegPromptConfig, optimizer: str, data: Path) -> Recipe:
+    """A class-agnostic segmenter on pictures of files."""
+    truth = write_coco(data, count=5)
+    return tiny_run(
+        "masks",
+        lambda: SegPromptModel(config).double(),
+        lambda: Mixture(
+            [Source(truth, data)],
             [Phase(12, 64)],
             Augmentation(scale=(0.8, 1.2), anchor="anywhere"),
         ),
-        collate=in_double(Collate(config)),
-        batch_size=4,
-        optimizer=optimizer,
+        in_double(Collate(config)),
+        optimizer,
         lr=1e-2,
-        others_lr=1e-2,
-        warmup=0,
-        clip=0.0,
         average=0.5,
     )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
 
 
-def prompts(out: str, dense: bool, optimizer: str) -> None:
+def dense(data: Path) -> Recipe:
+    return masks(tiny_config(dense=True), "muon", data)
+
+
+def points(data: Path) -> Recipe:
+    return masks(tiny_config(dense=False), "adamw", data)
+
+
+def prompts(data: Path) -> Recipe:
     """The three branches on scenes: the cache takes examples of all processes in."""
-    plain = tiny_config(dense).to_dict()
+    plain = tiny_config(dense=True).to_dict()
     for name in ("model_type", "architectures", "transformers_version"):
         plain.pop(name, None)
     config = PromptLearningConfig(
@@ -107,22 +116,16 @@ def prompts(out: str, dense: bool, optimizer: str) -> None:
         max_examples=3,
         min_mask_area=8,
     )
-    recipe = Recipe(
-        name="tiny-prompts",
-        model=lambda: PromptLearningModel(config).double(),
-        data=lambda: SceneSamples(8, 64, seed=3, class_aware=True),
-        collate=in_double(Collate(config)),
-        batch_size=4,
-        optimizer=optimizer,
-        lr=1e-3,
-        others_lr=1e-3,
-        warmup=0,
-        clip=0.0,
+    return tiny_run(
+        "prompts",
+        lambda: PromptLearningModel(config).double(),
+        lambda: SceneSamples(8, 64, seed=3, class_aware=True),
+        in_double(Collate(config)),
+        "muon",
     )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
 
 
-def words(out: str, optimizer: str) -> None:
+def words(data: Path) -> Recipe:
     """OVSNet on scenes. Proxies mix the queries of one process, so they are left out."""
     clip = ClipConvNextConfig.small(depths=(1, 1, 1, 1), widths=(8, 16, 16, 32), text_layers=1)
     config = OVSNetConfig.scenes(
@@ -138,19 +141,12 @@ def words(out: str, optimizer: str) -> None:
         made.training_words = Words(rows, (1,) * count, torch.ones(count, dtype=torch.bool))
         return made
 
-    recipe = Recipe(
-        name="tiny-words",
-        model=model,
-        data=lambda: SceneSamples(8, 64, seed=3, class_aware=True, stuff=True),
-        collate=in_double(WordsCollate(config)),
-        batch_size=4,
-        optimizer=optimizer,
-        lr=1e-3,
-        others_lr=1e-3,
-        warmup=0,
-        clip=0.0,
+    return tiny_run(
+        "words",
+        model,
+        lambda: SceneSamples(8, 64, seed=3, class_aware=True, stuff=True),
+        in_double(WordsCollate(config)),
     )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
 
 
 class Ragged(ScenePhrases):
@@ -162,20 +158,17 @@ class Ragged(ScenePhrases):
         return {**sample, **{k: sample[k][:count] for k in ("texts", "instances")}}
 
 
-def phrases(out: str, optimizer: str) -> None:
+def phrases(data: Path) -> Recipe:
     """OpenWorldSAM on scenes, with another number of phrases in every picture."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-    import openworldsam_tiny as tiny
-
-    config = tiny.config(dice_weight=1.0, presence_weight=1.0)
+    config = openworldsam_tiny.config(dice_weight=1.0, presence_weight=1.0)
     collate = PhraseCollate(config, phrase_tokenizer())
     config.reader_config.vocab_size = 1024
 
     def model():
         made = OpenWorldSAMModel(config)
-        made.sam2.load_state_dict(tiny.sam2().model.state_dict())
+        made.sam2.load_state_dict(openworldsam_tiny.sam2().model.state_dict())
         torch.manual_seed(1)
-        tiny.noisy(made.adapter)
+        openworldsam_tiny.noisy(made.adapter)
         return made.double()
 
     def collate_double(samples):
@@ -184,19 +177,7 @@ def phrases(out: str, optimizer: str) -> None:
             batch[name] = batch[name].double()
         return batch
 
-    recipe = Recipe(
-        name="tiny-phrases",
-        model=model,
-        data=lambda: Ragged(8, 64, 3),
-        collate=collate_double,
-        batch_size=4,
-        optimizer=optimizer,
-        lr=1e-3,
-        others_lr=1e-3,
-        warmup=0,
-        clip=0.0,
-    )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+    return tiny_run("phrases", model, lambda: Ragged(8, 64, 3), collate_double)
 
 
 class FewNames(SceneRegions):
@@ -208,51 +189,40 @@ class FewNames(SceneRegions):
         return {**sample, **{k: sample[k][:count] for k in ("masks", "names")}}
 
 
-def names(out: str, optimizer: str) -> None:
+def names(data: Path) -> Recipe:
     """WOW-Seg on scenes, with other numbers of regions and of letters in every picture."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-    import wowseg_tiny as tiny
-
-    start = tiny.model()
+    start = wowseg_tiny.model()
     asked = {"question": "<image> is", "system": "s", "most_tiles": 1}
-    recipe = Recipe(
-        name="tiny-names",
-        model=lambda: WOWSegTraining.around(start).double(),
-        data=lambda: FewNames(8, 64, 3),
-        collate=in_double(NameCollate(start.config, tiny.tokenizer(), **asked)),
-        batch_size=4,
-        optimizer=optimizer,
-        lr=1e-3,
-        others_lr=1e-3,
-        warmup=0,
-        clip=0.0,
+    return tiny_run(
+        "names",
+        lambda: WOWSegTraining.around(start).double(),
+        lambda: FewNames(8, 64, 3),
+        in_double(NameCollate(start.config, wowseg_tiny.tokenizer(), **asked)),
     )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
 
 
-def modes(out: str, optimizer: str, folder: Path) -> None:
+def modes(data: Path) -> Recipe:
     """OSM on two data sets, with names of other lengths on every process."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-    import osm_tiny as tiny
-
-    folder.mkdir(exist_ok=True)
-    sources = tiny.sources(folder / Path(out).name)
-    run = MaskSamples(sources, [2, 2], 2, 56, 3)
-
-    recipe = Recipe(
-        name="tiny-modes",
-        model=tiny.model,
-        data=lambda: run,
-        collate=in_double(MaskCollate(tiny.model().config, tiny.texts())),
-        batch_size=4,
-        optimizer=optimizer,
-        lr=1e-3,
-        others_lr=1e-3,
-        warmup=0,
-        clip=0.0,
+    run = MaskSamples(osm_tiny.sources(data), [2, 2], 2, 56, 3)
+    return tiny_run(
+        "modes",
+        osm_tiny.model,
+        lambda: run,
+        in_double(MaskCollate(osm_tiny.model().config, osm_tiny.texts())),
         decay_all=True,
     )
-    train(recipe, Path(out), device="cpu", checkpoint_every=2)
+
+
+FAMILIES = {made.__name__: made for made in (dense, points, prompts, words, phrases, names, modes)}
+
+
+def main(out: str, *families: str) -> None:
+    torch.set_num_threads(1)
+    for family in families:
+        with tempfile.TemporaryDirectory() as data:  # every process writes its own, all the same
+            train(
+                FAMILIES[family](Path(data)), Path(out) / family, device="cpu", checkpoint_every=2
+            )
 
 
 if __name__ == "__main__":

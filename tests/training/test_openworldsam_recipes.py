@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
+import openworldsam_tiny as tiny
 import PIL.Image
 import pytest
 import torch
@@ -22,9 +22,6 @@ from anymask.training.recipes.openworldsam import SCHEDULES, openworldsam_coco
 from anymask.training.scene_phrases import ScenePhrases
 from anymask.training.scene_prompts import ScenePrompts
 from anymask.vocabulary import Vocabulary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-import openworldsam_tiny as tiny
 
 RUN = CliRunner()
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from anymask.checkpoints import bundled_folder
+from anymask.checkpoints import bundled_folder, load_namer
+from anymask.cli.app import app
+from anymask.data.scenes import make_scene
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer
@@ -48,6 +51,18 @@ def test_the_eye_sees_the_same(parts: Path) -> None:
         wanted = trained.norm(trained.vision(pixels).last_hidden_state)
     # Layer scales are folded in at single precision.
     torch.testing.assert_close(mine, wanted, atol=1e-6, rtol=0)
+
+
+def test_trained_in_the_terminal_it_names(parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "osm"
+    command = ["train", "osm-scenes", "--init", str(parts), "--out", str(out), "--samples", "2"]
+    command += ["--batch-size", "1", "--size", "96", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--features", str(tmp_path / "kept")])
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "kept").glob("*/*.safetensors"))
+    scene = make_scene(5, 0, 96, "val")
+    found = load_namer(str(out), "cpu").names(scene.as_image(), scene.segments())
+    assert len(list(found)) == len(scene.objects)
 
 
 def test_every_answer_stands_before_its_question() -> None:

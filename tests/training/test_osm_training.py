@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import osm_tiny as tiny
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -24,9 +24,6 @@ from anymask.segments import Segments
 from anymask.training.mask_samples import MIN_PIXELS, MaskSamples
 from anymask.training.recipe import Recipe, _factor, _optimizer, train
 from anymask.training.recipes.osm import osm, shares_of
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-import osm_tiny as tiny
 
 RUN = CliRunner()
 

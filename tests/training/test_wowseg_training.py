@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import wowseg_tiny as tiny
 from tokenizers import AddedToken
 from transformers import InternVLForConditionalGeneration
 from typer.testing import CliRunner
@@ -43,9 +43,6 @@ from anymask.segments import Segments
 from anymask.training.recipe import _factor, train
 from anymask.training.recipes.wowseg import wowseg
 from anymask.training.region_samples import RegionSamples
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-import wowseg_tiny as tiny
 
 RUN = CliRunner()
 NAMES = ["red cup", "dog", "t"]

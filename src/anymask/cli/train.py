@@ -46,8 +46,9 @@ def train(
     init: str = typer.Option(
         "segprompt-pocket",
         help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
-        "the folder of a trained clip-scenes; openworldsam: a folder with SAM 2's and BEiT-3's "
-        "files, or of a trained one; openworldsam-scenes: a folder with trained sam2/ and beit3/; "
+        "the folder of a trained clip-scenes, or of an ovsnet-scenes to go on from; openworldsam: "
+        "a folder with SAM 2's and BEiT-3's files, or of a trained one; openworldsam-scenes: a "
+        "folder with trained sam2/ and beit3/; "
         "wowseg: folder of an InternVL; osm: of an OSM; internvl-scenes: of a trained "
         "internvl-vision-scenes; wowseg-scenes: of an internvl-scenes; osm-scenes: a folder with a "
         "trained eye/ (internvl-vision-scenes) and language/ (osm-language-scenes).",
@@ -61,6 +62,11 @@ def train(
     workers: int = typer.Option(0, min=0, help="Processes that prepare samples."),
     checkpoint_every: int = typer.Option(100, min=1, help="Steps between checkpoints."),
     keep: int = typer.Option(2, min=1, help="Checkpoints that stay, the newest ones."),
+    features: Path | None = typer.Option(
+        None,
+        help="Of openworldsam, ovsnet and osm: folder to keep what their frozen parts see in "
+        "pictures, so that they look at each only once; for pictures that come again unchanged.",
+    ),
     bf16: bool = typer.Option(False, help="Mixed precision."),
     tensorboard: bool = typer.Option(False, help="Log for TensorBoard (extra train)."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
@@ -135,11 +141,6 @@ def train(
             layout=layout,
             **common,
         )
-    elif recipe in ("osm-language-scenes", "osm-scenes"):
-        from anymask.methods.osm.files import save_texts
-        from anymask.training.recipes.scene_answers import answer_texts
-
-        save_texts(answer_texts(), out)
     elif recipe == "osm":
         from anymask.training.recipes.osm import LR, osm
 
@@ -189,6 +190,7 @@ def train(
         keep=keep,
         workers=workers,
         tensorboard=tensorboard,
+        features=features,
     )
     _save_tokenizer(recipe, Path(init), out)
     typer.echo(f"model saved in {out}; use it with --model {out}")
@@ -209,6 +211,11 @@ def _save_tokenizer(recipe: str, init: Path, out: Path) -> None:
         from anymask.training.scene_regions import names_tokenizer
 
         names_tokenizer().save_pretrained(out)
+    elif recipe in ("osm-language-scenes", "osm-scenes"):
+        from anymask.methods.osm.files import save_texts
+        from anymask.training.recipes.scene_answers import answer_texts
+
+        save_texts(answer_texts(), out)
     elif recipe in PHRASES:
         from anymask.methods.openworldsam.tokens import load_words
 

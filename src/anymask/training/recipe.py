@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
-from anymask.errors import OutOfTime
+from anymask.errors import InputError, OutOfTime
+from anymask.nn.frozen_features import FrozenFeatures
 from anymask.training.muon import Muon, split_parameters
 from anymask.training.trainer import (
     Deadline,
@@ -88,6 +89,7 @@ def train(
     progress_seconds: float = 60.0,
     deadline: float | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    features: Path | None = None,
 ) -> Path:
     """Carry a recipe out; continue from the newest checkpoint in ``out`` when there is one.
 
@@ -107,11 +109,13 @@ def train(
         progress_seconds: seconds between two lines for people.
         deadline: value of ``time.monotonic()`` at which to save and stop; None = run to the end.
         callbacks: further callbacks of the transformers Trainer.
+        features: folder to keep what the frozen part of the model sees in pictures.
 
     Returns:
         ``out``.
 
     Raises:
+        InputError: the model has no frozen part whose features could be kept.
         OutOfTime: the deadline came first; the same call continues.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -123,6 +127,10 @@ def train(
         raise ValueError(f"micro_batch {micro} does not divide a process's share of {share}")
     torch.manual_seed(recipe.seed)
     model = recipe.model()
+    if features is not None:
+        if not hasattr(model, "keep_features"):
+            raise InputError(f"{recipe.name} has no frozen part whose features could be kept")
+        model.keep_features(FrozenFeatures(features))
     data = recipe.data()
     steps = len(data) // recipe.batch_size  # type: ignore[arg-type]
     arguments = TrainingArguments(

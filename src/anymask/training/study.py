@@ -75,6 +75,7 @@ class Job:
         measure_at: steps after which to measure; the last is ``steps``.
         deadline: ``time.monotonic()`` at which to save and raise :class:`OutOfTime`, or None.
         smoke: only show that it works: measure on a handful.
+        features: folder for what frozen parts see, shared by the arms of a seed, or None.
     """
 
     arm: Arm
@@ -85,6 +86,7 @@ class Job:
     measure_at: tuple[int, ...]
     deadline: float | None
     smoke: bool = False
+    features: Path | None = None
 
     def measurements(self, measure: Callable[[Any], Metrics]) -> Measurements:
         """A Trainer callback that measures the model at ``measure_at`` into the folder."""
@@ -226,12 +228,14 @@ def carry_out(
             shared = out / "shared" / f"seed-{seed}"
             job = Job(Arm("shared", ""), seed, steps, shared, None, measure_at, deadline, smoke)
             _once(job, study.prepare, say)
+        features = out / "features"
         for arm in study.arms:
             folder = out / arm.name / f"seed-{seed}"
-            job = Job(arm, seed, steps, folder, shared, measure_at, deadline, smoke)
+            job = Job(arm, seed, steps, folder, shared, measure_at, deadline, smoke, features)
             _once(job, study.run, say)
             if set(read_curve(folder / "curve.json")) != set(measure_at):
                 raise DataError(f"{folder}: the run of {arm.name} left no complete curve.json")
+        shutil.rmtree(features, ignore_errors=True)  # another seed sees other pictures
     return Results.read(study, out)
 
 

@@ -22,6 +22,7 @@ from anymask.methods.openworldsam.adapter import Adapter
 from anymask.methods.openworldsam.configuration import OpenWorldSAMConfig
 from anymask.methods.openworldsam.loss import PhraseLoss
 from anymask.methods.openworldsam.readers import PictureReading, Words, make_reader
+from anymask.nn.frozen_features import FrozenFeatures
 from anymask.nn.sam2 import Sam2
 from anymask.nn.sam2_decoder import Choice, Masks, Sam2Features
 
@@ -110,9 +111,18 @@ class OpenWorldSAMModel(PreTrainedModel):  # type: ignore[misc]
     # --------------------------------------------------------------------------------- the steps
 
     @torch.no_grad()
+    def see(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, S, S) -> the tensors of SAM 2's features."""
+        found = self.sam.encode(pixel_values)
+        return found.fine, found.middle, found.coarse
+
+    def keep_features(self, features: FrozenFeatures) -> None:
+        """Let SAM 2 look at every picture once in a training."""
+        self.see = features.keep(self.sam2, self.see)  # type: ignore[method-assign,assignment]
+
     def look(self, pixel_values: Tensor) -> Sam2Features:
         """(B, 3, S, S) -> SAM 2's features: once a picture, for any number of phrases."""
-        return self.sam.encode(pixel_values)
+        return Sam2Features(*self.see(pixel_values))
 
     def read(self, reader_pixels: Tensor | None, words: Words, picture: Tensor) -> Tensor:
         """Vectors of phrases: (P, D); arguments as of ``Reader.forward``."""

@@ -29,6 +29,7 @@ from anymask.methods.osm.mask_qformer import mask_qformer
 from anymask.methods.osm.regions import context_masks, visible_tokens
 from anymask.methods.osm.windows import starts, windowed
 from anymask.nn.distributed import mean_over_processes
+from anymask.nn.frozen_features import FrozenFeatures
 
 IGNORED = -100  # a label that is not taught
 WINDOWS_AT_ONCE = 8
@@ -116,18 +117,26 @@ class OSMModel(PreTrainedModel):  # type: ignore[misc]
 
     # --------------------------------------------------------------------------------- the steps
 
+    @torch.no_grad()
+    def see(self, pixel_values: Tensor) -> tuple[Tensor]:
+        """What the frozen eye sees of canvases: (B, 3, S, S) -> (B, K, C)."""
+        if not self.config.windows:
+            seen = self.vision_model(pixel_values, interpolate_pos_encoding=True).last_hidden_state
+        else:
+            seen = windowed(
+                pixel_values, self._eye, self.window, self.config.stride, self.patch,
+                WINDOWS_AT_ONCE,
+            )  # fmt: skip
+        return (seen,)
+
+    def keep_features(self, features: FrozenFeatures) -> None:
+        """Look at every picture once in a training."""
+        settings = f"{self.config.windows} {self.config.stride}"
+        self.see = features.keep(self.vision_model, self.see, settings)  # type: ignore[method-assign,assignment]
+
     def encode(self, pixel_values: Tensor) -> Tensor:
         """Canvases -> image tokens with their global positions: (B, 3, S, S) -> (B, K, C)."""
-        with torch.no_grad():
-            if self.config.windows:
-                seen = windowed(
-                    pixel_values, self._eye, self.window, self.config.stride, self.patch,
-                    WINDOWS_AT_ONCE,
-                )  # fmt: skip
-            else:
-                seen = self.vision_model(
-                    pixel_values, interpolate_pos_encoding=True
-                ).last_hidden_state
+        (seen,) = self.see(pixel_values)
         return seen + self.window_pos_embed.to(seen.dtype)
 
     def _eye(self, windows: Tensor) -> Tensor:

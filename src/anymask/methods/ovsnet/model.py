@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from anymask.errors import InputError
 from anymask.methods.ovsnet.aggregation import (
     Aggregated,
     GradientFreeAggregation,
@@ -28,6 +29,7 @@ from anymask.methods.ovsnet.configuration import OVSNetConfig
 from anymask.methods.ovsnet.loss import OVSNetLoss
 from anymask.methods.ovsnet.text_transfer import ContentDependentTransfer
 from anymask.nn.clip_convnext import LARGEST_MULTIPLIER, ClipConvNext
+from anymask.nn.frozen_features import FrozenFeatures
 from anymask.nn.mask_pooling import inside, mask_pool, pool
 from anymask.nn.segmenter import make_decoder, make_pixel_decoder, make_queries
 from anymask.nn.targets import Targets
@@ -130,6 +132,21 @@ class OVSNetModel(PreTrainedModel):
 
     # ------------------------------------------------------------------------------ pictures
 
+    def see(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """CLIP's four maps: (B, 3, H, W) -> (B, C, h, w) each, with gradients only when tuned."""
+        with torch.set_grad_enabled(self.config.train_clip_trunk and torch.is_grad_enabled()):
+            return tuple(self.clip.maps(pixel_values))
+
+    def keep_features(self, features: FrozenFeatures) -> None:
+        """Look at every picture once in a training.
+
+        Raises:
+            InputError: CLIP's trunk is tuned.
+        """
+        if self.config.train_clip_trunk:
+            raise InputError("features of a trunk that is tuned change: they cannot be kept")
+        self.see = features.keep(self.clip.trunk, self.see)  # type: ignore[method-assign,assignment]
+
     def forward(
         self, pixel_values: Tensor, targets: list[Targets] | None = None, **_: Any
     ) -> OVSNetOutput:
@@ -140,8 +157,7 @@ class OVSNetModel(PreTrainedModel):
             targets: per picture its truth, with labels that number ``training_words``; with them
                 the loss is computed as well.
         """
-        with torch.set_grad_enabled(self.config.train_clip_trunk and torch.is_grad_enabled()):
-            maps = self.clip.maps(pixel_values)
+        maps = self.see(pixel_values)
         # The segmenter never tunes CLIP: MAFT+ trains the trunk with its own losses only.
         mask_features, levels = self.pixel_decoder([m.detach() for m in maps])
         levels = list(levels)

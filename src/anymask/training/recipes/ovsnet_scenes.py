@@ -5,6 +5,7 @@ The CLIP has read every word; the segmenter is trained on known things and stuff
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +24,43 @@ TRAINING_NAMES = (*KNOWN, *STUFF_NAMES)
 
 
 def ovsnet_scenes(
-    clip: Path,
+    init: Path,
     scenes: int = 16_000,
     batch_size: int = 16,
     seed: int = 0,
     size: int = SIZE,
+    lr: float = 2e-3,
     **changes: Any,
 ) -> Recipe:
     """The recipe.
 
     Args:
-        clip: folder of a trained ``clip-scenes``.
+        init: folder of a trained ``clip-scenes``, or of an ``ovsnet-scenes`` to go on from.
         scenes: length of the run.
         batch_size: scenes a step.
         seed: of weights and scenes.
         size: side of the scenes in pixels.
+        lr: of Muon's matrices.
         changes: of the configuration, for ablations.
     """
     return on_scenes(
         "ovsnet-scenes",
-        lambda: start(clip, **changes),
+        lambda: start(init, **changes),
         lambda: SceneSamples(scenes, size, 800 + seed, class_aware=True, stuff=True),
         Collate(OVSNetConfig.scenes()),
         batch_size,
         seed,
-        lr=2e-3,
-        warmup=50,
+        lr=lr,
+        warmup=min(50, scenes // batch_size // 4),
         decay_share=0.6,
     )
 
 
-def start(clip: Path, **changes: Any) -> OVSNetModel:
-    """A model with a trained CLIP in it and the training words read."""
-    trained = ClipConvNext.from_pretrained(clip)
+def start(init: Path, **changes: Any) -> OVSNetModel:
+    """A model with a trained CLIP in it, or trained already, and the training words read."""
+    kind = json.loads((init / "config.json").read_text(encoding="utf-8"))["model_type"]
+    whole = OVSNetModel.from_pretrained(init) if kind == OVSNetConfig.model_type else None
+    trained = ClipConvNext.from_pretrained(init) if whole is None else whole.clip
     config = OVSNetConfig.scenes(
         **{
             "clip_config": trained.config,
@@ -65,6 +70,10 @@ def start(clip: Path, **changes: Any) -> OVSNetModel:
     )
     model = OVSNetModel(config)
     model.clip.load_state_dict(trained.state_dict())
+    if whole is not None:
+        # What the other has not, a learnt fusion or a teacher, starts untrained.
+        own = {**model.state_dict(), **whole.state_dict()}
+        model.load_state_dict({name: own[name] for name in model.state_dict()})
     if model.teacher is not None:
         model.start_tuning()
     reader = TextEncoder(model.clip, scenes_tokenizer(config.clip), config.templates)

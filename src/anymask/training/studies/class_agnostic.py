@@ -17,6 +17,7 @@ BATCH = 16
 def run(job: Job) -> None:
     """Train one model and measure its recall by group."""
     class_aware = bool(job.arm.settings["class_aware"])
+    batch = 2 if job.smoke else BATCH
     # Mask2Former's own rules: closed-world truth, no quality head, one view.
     config = SegPromptConfig.pocket(
         num_classes=len(KNOWN) if class_aware else 1,
@@ -29,9 +30,9 @@ def run(job: Job) -> None:
     recipe = Recipe(
         name=f"class-agnostic/{job.arm.name}",
         model=lambda: SegPromptModel(config),
-        data=lambda: SceneSamples(job.steps * BATCH, SIZE, 100 + job.seed, class_aware),
+        data=lambda: SceneSamples(job.steps * batch, SIZE, 100 + job.seed, class_aware),
         collate=Collate(config),
-        batch_size=BATCH,
+        batch_size=batch,
         optimizer="muon",
         lr=2e-3,
         others_lr=1e-3,

@@ -34,15 +34,16 @@ GROUPS = {g: [t.name for t in THINGS if t.group == g] for g in ("known", "unseen
 
 def prepare(job: Job) -> None:
     """One model with prompt branches, trained from nothing on known things."""
+    batch = 2 if job.smoke else BATCH
     settings = {**SEGMENTER, **PROMPTS, "freeze_backbone": False}
     config = PromptLearningConfig.pocket(**settings)
     train(
         Recipe(
             name="few-shot-supports",
             model=lambda: PromptLearningModel(config),
-            data=lambda: SceneSamples(job.steps * BATCH, SIZE, 500 + job.seed, class_aware=True),
+            data=lambda: SceneSamples(job.steps * batch, SIZE, 500 + job.seed, class_aware=True),
             collate=Collate(config),
-            batch_size=BATCH,
+            batch_size=batch,
             optimizer="muon",
             lr=2e-3,
             others_lr=1e-3,

@@ -20,12 +20,13 @@ STUDY = Study(
         Ordering("mIoU_known", "tuned", "frozen", floor=0.1),
         Ordering("mIoU_unseen", "frozen", "tuned", floor=0.1),
     ),
-    steps=300,
+    steps=100,
     run=run,
     prepare=prepare,
-    points=2,
+    points=1,
     limits=(
         "A CLIP of 2.7 M parameters that has read all words of the scenes world, on 256-pixel "
-        "scenes, 2,400 pictures a run; near words are those of training, far ones unseen things."
+        "scenes, 800 pictures a run behind 1,200 that the arms of a seed share; near words "
+        "are those of training, far ones unseen things."
     ),
 )  # fmt: skip

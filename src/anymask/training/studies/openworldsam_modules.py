@@ -65,6 +65,7 @@ def run(job: Job) -> None:
         checkpoint_every=max(1, job.steps // 4),
         deadline=job.deadline,
         callbacks=[job.measurements(measure)],
+        features=job.features,
     )
 
 

@@ -57,6 +57,7 @@ def run(job: Job) -> None:
         checkpoint_every=max(1, job.steps // 4),
         deadline=job.deadline,
         callbacks=[job.measurements(measure)],
+        features=job.features,
     )
 
 
@@ -113,11 +114,11 @@ STUDY = Study(
         Ordering("accuracy_unseen", "multi", "learned-heads", floor=0.02),
         Ordering("accuracy", "specific-only", "multi", floor=0.2),
     ),
-    steps=200,
+    steps=120,
     run=run,
-    points=2,
+    points=1,
     limits=(
-        "A model of 2.8 M parameters on 256-pixel scenes of drawn things, 1,200 scenes a run with "
+        "A model of 2.8 M parameters on 256-pixel scenes of drawn things, 720 scenes a run with "
         "eight masks each. Ours are fractions over three made-up data sets, the paper's figures "
         "percent over six real ones; in_vocabulary is 1 - NIV. Heads have a column for every name, "
         "unseen things' too, which they were never taught."

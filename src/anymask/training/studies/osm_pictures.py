@@ -42,9 +42,9 @@ STUDY = Study(
             ("windows-3", "boxes"),
         )
     ),
-    steps=200,
+    steps=120,
     run=run,
-    points=2,
+    points=1,
     limits=(
         "As osm-data-sets. The scenes are 256 pixels wide, so that four windows a side enlarge "
         "them. Of the paper's figures those of context stand on another base (81.3 at 0.5) than "

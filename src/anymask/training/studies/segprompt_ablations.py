@@ -67,13 +67,14 @@ def run(job: Job) -> None:
 
 def _recipe(job: Job, name: str, model: Any, steps: int, lr: float) -> Recipe:
     # Stage 1 and stage 2 see different scenes; all arms of a seed see the same ones.
+    batch = 2 if job.smoke else BATCH
     world = (300 if name == "stage1" else 400) + job.seed
     return Recipe(
         name=f"segprompt-ablations/{name}",
         model=lambda: model,
-        data=lambda: SceneSamples(steps * BATCH, SIZE, world, class_aware=name != "stage1"),
+        data=lambda: SceneSamples(steps * batch, SIZE, world, class_aware=name != "stage1"),
         collate=Collate(model.config),
-        batch_size=BATCH,
+        batch_size=batch,
         optimizer="muon",
         lr=lr,
         others_lr=lr / 2,
