@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from anymask.checkpoints import load_finder
 from anymask.image import Image
+from anymask.loading import load_finder
 from anymask.ops.rle import encode, iou
 from anymask.training.studies._scenes import held_out, phrase_metrics
 

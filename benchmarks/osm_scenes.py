@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from anymask.checkpoints import load_namer
 from anymask.image import Image
+from anymask.loading import load_namer
+from anymask.methods.named import in_order
 from anymask.segments import Segments
 from anymask.training.recipes.scene_masks import SETS
 from anymask.training.studies._scenes import naming_in_modes
@@ -27,10 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     namer = load_namer(chosen.folder, "cpu")
 
     def name(image: Image, masks: Segments, mode: str) -> list[str]:
-        said = [""] * len(masks)
-        for one in namer.names(image, masks, mode=mode):
-            said[one.row] = one.name
-        return said
+        return in_order(namer.names(image, masks, mode=mode), len(masks))
 
     own = naming_in_modes(name, {data_set: data_set for data_set in SETS}, chosen.scenes)
     every = naming_in_modes(name, dict.fromkeys(SETS, "any"), chosen.scenes)

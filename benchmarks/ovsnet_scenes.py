@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from anymask.benchmarks.distractors import distractor_curve, draw_curve
-from anymask.checkpoints import load_matcher
 from anymask.data.dense import DenseDataset, DensePicture
+from anymask.loading import load_matcher
 from anymask.methods.ovsnet.inference import Encoded, OVSNetMatcher
 from anymask.metrics.semantic import ConfusionMatrix
 from anymask.ops.mask_classification import semantic

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anymask.checkpoints import load_discoverer
 from anymask.data.coco import CocoDataset
 from anymask.evaluation import evaluate_discoverer
+from anymask.loading import load_discoverer
 from anymask.training.recipes.segprompt_pocket import WEIGHTS, held_out_ids
 
 COLUMNS = ("AR@10", "AR@100", "AR_small", "AR_medium", "AR_large", "AP")

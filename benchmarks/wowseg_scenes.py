@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from anymask.checkpoints import load_namer
+from anymask.loading import load_namer
 from anymask.training.studies._scenes import naming_by_group
 
 

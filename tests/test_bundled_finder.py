@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import anymask
-from anymask.checkpoints import DEFAULT_FINDER, TABLE, bundled_folder, digest_of, load_finder
+from anymask.checkpoints import DEFAULT_FINDER, TABLE, bundled_folder, digest_of
 from anymask.cli.app import app
 from anymask.data.scenes import Scene, make_scene
+from anymask.loading import load_finder
 from anymask.ops.rle import encode, iou
 
 WORLD = 57  # not the one that the model card measures on

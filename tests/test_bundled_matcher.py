@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import anymask
-from anymask.checkpoints import TABLE, bundled_folder, digest_of, load_matcher
+from anymask.checkpoints import TABLE, bundled_folder, digest_of
 from anymask.data.scenes import make_scene
+from anymask.loading import load_matcher
 from anymask.metrics.semantic import ConfusionMatrix
 from anymask.training.studies._scenes import DENSE_GROUPS, DENSE_WORDS, dense_truth
 

@@ -12,10 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 import anymask
-from anymask.checkpoints import TABLE, load_discoverer, load_finder
+from anymask.checkpoints import TABLE
 from anymask.cli.app import app
 from anymask.cli.find import told_apart
 from anymask.errors import CheckpointError, InputError
+from anymask.loading import load_discoverer, load_finder
 from anymask.methods.sam2 import AutomaticMasks, Sam2Prompter
 
 RUN = CliRunner()

@@ -27,7 +27,7 @@ TYPES = [
     *FOUNDATION, "draw", "image", "plots", "report", "segments", "vision_server", "vocabulary",
 ]  # fmt: skip
 OPS = [*TYPES, "ops"]
-VERBS = [*OPS, "nn", "methods", "checkpoints", "verbs"]
+VERBS = [*OPS, "nn", "methods", "checkpoints", "loading", "verbs"]
 DATA = [*OPS, "data"]
 METRICS = [*OPS, "metrics"]
 TRAINING = [*DATA, *METRICS, "nn", "training"]
@@ -62,7 +62,8 @@ MAY_IMPORT = {
     "ops": OPS,
     "nn": [*OPS, "nn"],
     "methods": [*OPS, "nn", "methods"],
-    "checkpoints": VERBS,
+    "checkpoints": ["errors"],
+    "loading": VERBS,
     "verbs": VERBS,
     "data": DATA,
     "metrics": METRICS,

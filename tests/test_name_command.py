@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import anymask
-from anymask.checkpoints import load_namer
 from anymask.cli.app import app
 from anymask.errors import CheckpointError
+from anymask.loading import load_namer
 from anymask.methods.wowseg.convert import TABLE, convert_internvl
 from anymask.methods.wowseg.vocabulary_mapping import nearest_words, to_vocabulary
 from anymask.segments import Segments

@@ -8,11 +8,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from anymask.checkpoints import (
-    DEFAULT,
-    DEFAULT_FINDER,
-    DEFAULT_MATCHER,
-    DEFAULT_NAMER,
+from anymask.checkpoints import DEFAULT, DEFAULT_FINDER, DEFAULT_MATCHER, DEFAULT_NAMER
+from anymask.errors import CheckpointError, InputError
+from anymask.image import Image, read_image
+from anymask.loading import (
     load_discoverer,
     load_finder,
     load_labeller,
@@ -20,8 +19,6 @@ from anymask.checkpoints import (
     load_namer,
     recommended_min_score,
 )
-from anymask.errors import CheckpointError, InputError
-from anymask.image import Image, read_image
 from anymask.methods.named_map import TASKS, Task, as_map
 from anymask.ops.tiles import discover_in_tiles
 from anymask.segments import Segments

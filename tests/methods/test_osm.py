@@ -12,8 +12,8 @@ import torch
 from transformers import InstructBlipForConditionalGeneration
 
 import anymask
-from anymask.checkpoints import load_namer
 from anymask.errors import CheckpointError, InputError, SegmentsError
+from anymask.loading import load_namer
 from anymask.methods.osm import inference
 from anymask.methods.osm.canvas import canvas_pixels, mask_canvas, picture_canvas
 from anymask.methods.osm.configuration import OSMConfig

@@ -13,10 +13,10 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 from typer.testing import CliRunner
 
 import anymask
-from anymask.checkpoints import load_finder
 from anymask.cli.app import app
 from anymask.errors import InputError
 from anymask.image import Image
+from anymask.loading import load_finder
 from anymask.methods.sam.automatic import SamClicker
 from anymask.methods.sam.prompting import SamPrompter
 from anymask.methods.sam2.automatic import OSM_SETTINGS, AutomaticMasks, settings_of

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 import anymask
-from anymask.checkpoints import load_discoverer
 from anymask.errors import CheckpointError
+from anymask.loading import load_discoverer
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.configuration import STAGES
 from anymask.methods.segprompt.convert import (

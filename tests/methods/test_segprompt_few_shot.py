@@ -240,7 +240,7 @@ def test_the_verb(folder: Path, finder: SegPromptFinder, tmp_path: Path) -> None
 
 
 def test_the_same_folder_discovers(folder: Path) -> None:
-    from anymask.checkpoints import load_discoverer
+    from anymask.loading import load_discoverer
 
     found = load_discoverer(folder, "cpu")
     assert isinstance(found, SegPromptDiscoverer)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from anymask.checkpoints import bundled_folder, load_namer
+from anymask.checkpoints import bundled_folder
 from anymask.cli.app import app
 from anymask.data.scenes import make_scene
+from anymask.loading import load_namer
 from anymask.methods.osm.collate import Collate
 from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer

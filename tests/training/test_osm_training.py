@@ -161,7 +161,7 @@ def test_in_the_terminal(tmp_path: Path) -> None:
                  "--device", "cpu"]  # fmt: skip
     result = RUN.invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    from anymask.checkpoints import load_namer
+    from anymask.loading import load_namer
 
     again = load_namer(tmp_path / "out", "cpu")
     mask = np.zeros((45, 60), bool)

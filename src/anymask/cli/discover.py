@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.cli.options import Device, Format, Out, Overwrite
 from anymask.cli.pictures import do_pictures
 from anymask.errors import InputError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def discover(
     paths: list[Path] = typer.Argument(help="Pictures or folders of pictures."),
-    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    out: Path = Out,
     model: str = typer.Option(
         "segprompt-pocket", help="A name (see anymask models), folder, checkpoint file or hub id."
     ),
@@ -36,12 +37,9 @@ def discover(
         help="With a SAM or SAM 2: options of automatic masks, such as "
         "pred_iou_thresh=0.9,crop_n_layers=1, or osm for OSM's.",
     ),
-    format: str = typer.Option(
-        "coco,png,overlay",
-        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+    format: str = Format,
+    device: str = Device,
+    overwrite: bool = Overwrite,
 ) -> None:
     """Find every object in pictures, whatever it is.
 
@@ -49,7 +47,7 @@ def discover(
     PICTURE.overlay.jpg (to look at). Finished pictures are not done twice.
     """
     from anymask import folder
-    from anymask.checkpoints import load_discoverer, recommended_min_score
+    from anymask.loading import load_discoverer, recommended_min_score
     from anymask.verbs import discover as find
 
     formats = folder.parse_formats(format)

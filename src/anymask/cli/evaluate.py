@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from anymask.cli.options import Device
 from anymask.errors import InputError
 
 
@@ -21,16 +22,17 @@ def evaluate(
     only: str | None = typer.Option(None, help="FIELD=VALUE: only these pictures."),
     max_dets: int = typer.Option(100, min=1, help="Proposals a picture may keep."),
     tile: str = typer.Option("none", help="As of anymask discover."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    device: str = Device,
 ) -> None:
     """Class-agnostic recall and precision of a model, or of another tool's results.
 
     The truth's own image ids are used; categories are ignored.
     """
-    from anymask.checkpoints import bundled_folder, digest_of, find, load_discoverer
+    from anymask.checkpoints import bundled_folder, digest_of, find
     from anymask.cli.discover import parse_tile
     from anymask.data.coco import CocoDataset
     from anymask.evaluation import evaluate_discoverer, evaluate_results
+    from anymask.loading import load_discoverer
     from anymask.verbs import discover
 
     data = CocoDataset.read(truth, images)

@@ -10,7 +10,9 @@ import typer
 
 from anymask.checkpoints import DEFAULT_FINDER
 from anymask.cli.discover import identity
+from anymask.cli.options import Device, Format, Out, Overwrite
 from anymask.cli.pictures import do_pictures
+from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,18 +49,15 @@ def find(
         help="A name (see anymask models), folder, checkpoint file or hub id: an OpenWorldSAM for "
         "phrases, a SAM 2 for clicks, a model with prompt branches for examples.",
     ),
-    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    out: Path = Out,
     min_score: float | None = typer.Option(
         None, min=0.0, max=1.0, help="Drop finds below; default: the model's own."
     ),
     max_segments: int = typer.Option(100, min=1, help="At most so many of every phrase."),
     two_stage: bool = typer.Option(False, help="Refine the masks of phrases by feeding them back."),
-    format: str = typer.Option(
-        "coco,png,overlay",
-        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+    format: str = Format,
+    device: str = Device,
+    overwrite: bool = Overwrite,
 ) -> None:
     """Find what a phrase, a click, a box or an example describes.
 
@@ -81,11 +80,11 @@ def find(
         )
     if not paths and (save_bank is None or not questions[2]):
         raise InputError("nothing to do: name a picture or a folder that exists")
-    if model == DEFAULT_FINDER and paths and not questions[2]:
-        typer.echo(
-            f"note: {model} knows drawn scenes only; for photographs give --model a SAM 2 such as "
-            "sam2.1-hiera-tiny (clicks and boxes) or an OpenWorldSAM (phrases), see docs/find.md",
-            err=True,
+    if paths and not questions[2]:
+        say_scenes_only(
+            model,
+            "--model a SAM 2 such as sam2.1-hiera-tiny (clicks and boxes) or an OpenWorldSAM "
+            "(phrases), see docs/find.md",
         )
     formats = folder.parse_formats(format)
     options: dict[str, Any] = {"min_score": min_score, "max_segments": max_segments}
@@ -94,7 +93,7 @@ def find(
             model, like, images, bank, save_bank, names, min_score, max_segments, device
         )
     else:
-        from anymask.checkpoints import load_finder
+        from anymask.loading import load_finder
 
         loaded = load_finder(model, device)
         settings = {"model": identity(model)}
@@ -183,9 +182,9 @@ def _examples(
     device: str,
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model, what the results depend on, and the options of ``anymask.find``."""
-    from anymask.checkpoints import load_finder
     from anymask.data.coco import CocoDataset
     from anymask.errors import CheckpointError
+    from anymask.loading import load_finder
     from anymask.methods.segprompt.few_shot import PromptBank, SegPromptFinder
 
     finder = load_finder(model, device)

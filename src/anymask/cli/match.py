@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from anymask.cli.options import Device, Format, Out, Overwrite
 from anymask.cli.pictures import do_pictures
 from anymask.cli.progress import Tenths
+from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def match(
         help="Words separated by commas, a vocabulary file, or a built-in list such as ade20k-150.",
     ),
     task: str = typer.Option("semantic", help="semantic, panoptic or instance."),
-    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
+    out: Path = Out,
     model: str = typer.Option(
         "ovsnet-scenes", help="A name (see anymask models), folder, checkpoint file or hub id."
     ),
@@ -39,20 +41,17 @@ def match(
     tile: str = typer.Option(
         "none", help="Do large pictures in tiles: a side in pixels, auto or none."
     ),
-    format: str = typer.Option(
-        "coco,png,overlay",
-        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+    format: str = Format,
+    device: str = Device,
+    overwrite: bool = Overwrite,
 ) -> None:  # fmt: skip
     """Segment pictures with your own words.
 
     The picture to look at has a legend.
     """
     from anymask import folder
-    from anymask.checkpoints import DEFAULT_MATCHER, load_matcher
     from anymask.cli.discover import identity, parse_tile
+    from anymask.loading import load_matcher
     from anymask.ops.mask_classification import TASKS
     from anymask.verbs import match as match_words
 
@@ -63,12 +62,7 @@ def match(
     vocabulary = read_words(words)
     tasks = folder.plan(paths, out)
     loaded = load_matcher(model, device)
-    if model == DEFAULT_MATCHER:
-        typer.echo(
-            f"note: {model} knows drawn scenes only; for photographs give --model an FC-CLIP or "
-            "MAFT+ checkpoint (docs/match.md)",
-            err=True,
-        )
+    say_scenes_only(model, "--model an FC-CLIP or MAFT+ checkpoint, see docs/match.md")
     with Tenths(1, "sentences read") as advance:  # nothing is shown when the words are kept
         loaded.text.progress = advance
         loaded.words(vocabulary)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.cli.options import Device
 from anymask.cli.text_models import HELP as TEXT_HELP
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _phrase_report(
     if predictions is not None:
         answer, name = answers_from(predictions, data), predictions.name
     else:
-        from anymask.checkpoints import load_finder
+        from anymask.loading import load_finder
         from anymask.verbs import find
 
         assert model is not None
@@ -251,7 +252,7 @@ def semantic(
 
 def _asked_semantic(model: str, data: Any, use: str) -> Any:
     from anymask.benchmarks.dense_protocols import asked_of
-    from anymask.checkpoints import load_finder
+    from anymask.loading import load_finder
     from anymask.verbs import find
 
     finder = load_finder(model)
@@ -351,14 +352,14 @@ def distractors(
     seeds: int = typer.Option(3, min=1, help="Shuffles of the pool."),
     plot: Path | None = typer.Option(None, help="Draw the curve (PNG)."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the numbers here (CSV)."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    device: str = Device,
 ) -> None:
     """How a matcher falls as irrelevant words are added."""
     from anymask.benchmarks.distractors import distractor_curve, draw_curve
-    from anymask.checkpoints import load_matcher
     from anymask.cli.progress import Progress
     from anymask.data.formats.atomic import atomic_write
     from anymask.image import read_image
+    from anymask.loading import load_matcher
     from anymask.vocabulary import Vocabulary
 
     data, matcher = read_any(dataset, root), load_matcher(model, device)
@@ -424,7 +425,7 @@ def naming(
         None, help="With --regions: file of the names; the same command goes on there. Default: "
         "beside the regions.",
     ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    device: str = Device,
     scorer: str = typer.Option("wowseg", help="Whose rules: wowseg or osprey."),
     encoder: str | None = typer.Option(
         None, help="Folder or id of another sentence encoder; default: all-MiniLM-L6-v2."
@@ -497,7 +498,7 @@ def open_naming(
     gallery: Path | None = typer.Option(
         None, help="With --regions: draw names that are not in the vocabulary (PNG)."
     ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    device: str = Device,
     out: Path | None = Out,
 ) -> None:  # fmt: skip
     """Accuracy and not-in-vocabulary of free names (OSM's metrics)."""

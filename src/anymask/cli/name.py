@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from anymask.checkpoints import DEFAULT_NAMER, SCENES_NAMERS
+from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity
 from anymask.cli.find import numbers_of, pointed
+from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
 from anymask.cli.pictures import do_pictures
+from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,30 +48,19 @@ def name(
     mode: str | None = typer.Option(
         None, help="Of an OSM: any, or a data set's words: coco, lvis, ade20k, cityscapes, ..."
     ),
-    by: str = typer.Option(
-        "meaning",
-        help="With --vocabulary: meaning; word: drop names that are none of its words; or "
-        "likelihood: an OSM weighs every word.",
-    ),
-    ensemble: str | None = typer.Option(
-        None, help="With --by likelihood: a model of match whose CLIP has a say as well."
-    ),
-    trained: str | None = typer.Option(
-        None, help="With --ensemble: the vocabulary that the OSM was trained on."
-    ),
+    by: str = By,
+    ensemble: str | None = Ensemble,
+    trained: str | None = Trained,
     longest: int = typer.Option(24, min=1, help="Tokens of a name."),
     max_segments: int = typer.Option(100, min=1, help="With --auto: at most so many a picture."),
-    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
-    format: str = typer.Option(
-        "coco,png,overlay",
-        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+    out: Path = Out,
+    format: str = Format,
+    device: str = Device,
+    overwrite: bool = Overwrite,
 ) -> None:
     """Call every mask by a free name, all masks of a picture at once."""
     from anymask import folder
-    from anymask.checkpoints import load_namer
+    from anymask.loading import load_namer
     from anymask.verbs import name as name_in
 
     clicks = numbers_of(point, 2, "--point") + numbers_of(not_point, 2, "--not-point")
@@ -84,7 +75,7 @@ def name(
     tasks = folder.plan(paths, out)
     regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
     namer = load_namer(model, device)
-    say_scenes_only(model)
+    say_scenes_only(model, "--model a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def name_one(image: Image) -> Segments:
         return name_in(
@@ -114,16 +105,6 @@ def name(
     do_pictures(name_one, tasks, out, formats, settings, overwrite, legend=True)
 
 
-def say_scenes_only(model: str) -> None:
-    """A note that a bundled namer is asked."""
-    if model in SCENES_NAMERS:
-        typer.echo(
-            f"note: {model} knows drawn scenes only; for photographs give --model (of segment: "
-            "--namer) a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md",
-            err=True,
-        )
-
-
 def _regions(
     masks: Path | None,
     clicks: list[list[float]],
@@ -140,7 +121,7 @@ def _regions(
 
         return masks_from(masks)
     if auto is not None:
-        from anymask.checkpoints import load_discoverer
+        from anymask.loading import load_discoverer
         from anymask.verbs import discover
 
         found = load_discoverer(auto, device)
@@ -149,7 +130,7 @@ def _regions(
             return discover(image, model=found, max_segments=max_segments)
 
         return discovered
-    from anymask.checkpoints import load_finder
+    from anymask.loading import load_finder
     from anymask.verbs import find
 
     sam: Any = load_finder(prompter, device)

@@ -32,8 +32,8 @@ def name_a_file(
     """Names of all regions, and how good the masks were; arguments as of ``measure naming``."""
     from anymask.benchmarks.ledger import Ledger
     from anymask.benchmarks.naming_run import name_regions, pairs_of
-    from anymask.checkpoints import load_namer
     from anymask.data.regions import RegionFile
+    from anymask.loading import load_namer
     from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.ops.mask_shapes import Shape
 
@@ -82,7 +82,7 @@ def _redraw(masks: str, prompter: str, device: str) -> Redraw | None:
     if masks == "true":
         return None
     if masks == "sam":
-        from anymask.checkpoints import load_finder
+        from anymask.loading import load_finder
         from anymask.verbs import find
 
         sam: Any = load_finder(prompter, device)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymask.cli.options import Device
 from anymask.cli.progress import Progress
 from anymask.errors import DataError, InputError, MissingExtraError, PartialFailure
 
@@ -58,7 +59,7 @@ def build(
     timeout: float = typer.Option(60.0, min=0.1, help="Seconds a server has for an answer."),
     tries: int = typer.Option(4, min=1, help="Before a question counts as unanswered."),
     dry_run: bool = typer.Option(False, help="Only say how many questions there would be."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    device: str = Device,
 ) -> None:
     """Name regions and ask again whether frequent names are right; kill and repeat as you like."""
     from anymask.benchmarks.ledger import Ledger
@@ -267,7 +268,7 @@ def _ask(
 
 
 def _local_namer(model: str, device: str) -> Callable[[Image, Segments], Iterator[tuple[int, str]]]:
-    from anymask.checkpoints import load_namer
+    from anymask.loading import load_namer
 
     namer = load_namer(model, device)
 
@@ -279,7 +280,7 @@ def _local_namer(model: str, device: str) -> Callable[[Image, Segments], Iterato
 
 
 def _local_verifier(model: str, device: str) -> Callable[[Image, Segments], Any]:
-    from anymask.checkpoints import load_namer
+    from anymask.loading import load_namer
     from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.methods.wowseg.verification import verify
 

@@ -9,8 +9,9 @@ import typer
 
 from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity, parse_tile, with_settings
-from anymask.cli.name import say_scenes_only
+from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
 from anymask.cli.pictures import do_pictures
+from anymask.cli.scenes_only import say_scenes_only
 
 if TYPE_CHECKING:
     from anymask.image import Image
@@ -39,17 +40,9 @@ def segment(
     ),
     verify: bool = typer.Option(False, help="Ask a WOW-Seg again whether each name is right."),
     mode: str | None = typer.Option(None, help="Of an OSM: any, or a data set's words."),
-    by: str = typer.Option(
-        "meaning",
-        help="With --vocabulary: meaning; word: drop names that are none of its words; or "
-        "likelihood: an OSM weighs every word.",
-    ),
-    ensemble: str | None = typer.Option(
-        None, help="With --by likelihood: a model of match whose CLIP has a say as well."
-    ),
-    trained: str | None = typer.Option(
-        None, help="With --ensemble: the vocabulary that the OSM was trained on."
-    ),
+    by: str = By,
+    ensemble: str | None = Ensemble,
+    trained: str | None = Trained,
     task: str = typer.Option(
         "objects", help="objects may overlap; panoptic and semantic: a name at most for a pixel."
     ),
@@ -57,17 +50,14 @@ def segment(
     min_score: float | None = typer.Option(None, min=0.0, max=1.0, help="As of discover."),
     max_segments: int = typer.Option(100, min=1, help="At most so many a picture."),
     tile: str = typer.Option("none", help="As of discover: a side in pixels, auto or none."),
-    out: Path = typer.Option(Path("out"), "--out", "-o", help="Folder for the results."),
-    format: str = typer.Option(
-        "coco,png,overlay",
-        help="Of coco, png, overlay, separated by commas; or coco-dataset for one file.",
-    ),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    overwrite: bool = typer.Option(False, help="Do finished pictures again."),
+    out: Path = Out,
+    format: str = Format,
+    device: str = Device,
+    overwrite: bool = Overwrite,
 ) -> None:
     """Find every object in pictures and name it; the JSON says where each word comes from."""
     from anymask import folder
-    from anymask.checkpoints import load_discoverer, recommended_min_score
+    from anymask.loading import load_discoverer, recommended_min_score
     from anymask.verbs import check_labeller
     from anymask.verbs import segment as segment_in
 
@@ -81,7 +71,7 @@ def segment(
         found, lowest = _proposals(masks), min_score or 0.0
     labeller = _labeller(namer, server_model, device)
     check_labeller(labeller, vocabulary, verify, mode)
-    say_scenes_only(namer)
+    say_scenes_only(namer, "--namer a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def segment_one(image: Image) -> Segments:
         return segment_in(
@@ -134,8 +124,8 @@ def _proposals(masks: Path) -> Any:
 
 def _labeller(namer: str, server_model: str | None, device: str) -> Any:
     """A model, or a server that is shown numbered masks."""
-    from anymask.checkpoints import load_labeller
     from anymask.errors import InputError
+    from anymask.loading import load_labeller
 
     if not namer.startswith(("http://", "https://")):
         if server_model is not None:

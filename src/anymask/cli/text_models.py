@@ -22,7 +22,8 @@ def text_model(name: str) -> Embed:
         CheckpointError: nothing of that name is there.
     """
     from anymask.benchmarks.similarity import clip_text, letters
-    from anymask.checkpoints import find, load_matcher
+    from anymask.checkpoints import find
+    from anymask.loading import load_matcher
 
     if name == "letters":
         return letters

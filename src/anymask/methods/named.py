@@ -29,6 +29,14 @@ class Named:
     status: str = "ok"
 
 
+def in_order(named: Iterable[Named], count: int) -> list[str]:
+    """The names of ``count`` masks by row; empty where nothing was said."""
+    names = [""] * count
+    for one in named:
+        names[one.row] = one.name
+    return names
+
+
 def labelled(segments: Segments, named: Iterable[Named], source: str) -> Segments:
     """Segments with their names as labels, and the names' probabilities as label scores; a mask
     that nothing can be said of keeps the label it had."""

@@ -56,7 +56,7 @@ def load_published(path: Path, device: str = "auto") -> OSMNamer:
 
     Args:
         path: ``osm_final.pt`` or the like, in the folder of ``Salesforce/instructblip-vicuna-7b``.
-        device: as for :func:`anymask.checkpoints.load_discoverer`.
+        device: as for :func:`anymask.loading.load_discoverer`.
 
     Raises:
         CheckpointError: a file is missing or does not fit.

@@ -15,6 +15,7 @@ from anymask.data.scenes.files import THING_IDS, scene_vocabulary
 from anymask.data.scenes.language import phrases_of
 from anymask.data.scenes.palette import STUFF
 from anymask.image import Image
+from anymask.methods.named import in_order
 from anymask.methods.openworldsam.inference import PhraseFinder
 from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.segprompt.inference import SegPromptDiscoverer
@@ -144,9 +145,9 @@ def naming_by_group(namer: WOWSegNamer, count: int, size: int = 256) -> dict[str
         ]
         shown += [("stuff", name, mask) for name, mask in scene.stuff().items()]
         masks = Segments.from_masks([mask for *_, mask in shown], size=(size, size))
-        for one in namer.names(scene.as_image(), masks, longest=12):
-            group, name, _ = shown[one.row]
-            right[group].append(one.name == name)
+        said = in_order(namer.names(scene.as_image(), masks, longest=12), len(masks))
+        for (group, name, _), answer in zip(shown, said, strict=True):
+            right[group].append(answer == name)
     found = {f"names_{group}": float(np.mean(values)) for group, values in right.items() if values}
     return {"names": float(np.mean(list(found.values()))), **found}
 

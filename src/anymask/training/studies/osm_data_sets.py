@@ -14,6 +14,7 @@ import torch
 
 from anymask.checkpoints import bundled_folder
 from anymask.image import Image
+from anymask.methods.named import in_order
 from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer
 from anymask.segments import Segments
@@ -63,10 +64,7 @@ def run(job: Job) -> None:
 
 def _written(namer: OSMNamer) -> Any:
     def name(image: Image, masks: Segments, mode: str | None) -> list[str]:
-        said = [""] * len(masks)
-        for one in namer.names(image, masks, longest=12, mode=mode):
-            said[one.row] = one.name
-        return said
+        return in_order(namer.names(image, masks, longest=12, mode=mode), len(masks))
 
     return name
 
