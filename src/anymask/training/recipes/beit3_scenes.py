@@ -61,6 +61,7 @@ def beit3_scenes(
         lambda: Beit3Grounding(config) if init is None else Beit3Grounding.from_pretrained(init),
         lambda: ScenePhrases(scenes, size, 1000 + seed, phrases, grid=grid),
         GroundingCollate(config, phrase_tokenizer(), NAMES, word_weights()),
+        scenes,
         batch_size,
         seed,
         lr=4e-3,

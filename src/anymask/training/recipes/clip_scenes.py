@@ -42,6 +42,7 @@ def clip_scenes(
         lambda: ClipConvNext(config) if init is None else ClipConvNext.from_pretrained(init),
         lambda: SceneDescriptions(scenes, size, 700 + seed, batch_size),
         DescriptionCollate(config, scenes_tokenizer(config)),
+        scenes,
         batch_size,
         seed,
         lr=4e-3,

@@ -17,6 +17,7 @@ def on_scenes(
     model: Callable[[], PreTrainedModel],
     data: Callable[[], Dataset[Any]],
     collate: Callable[[Sequence[Any]], dict[str, Any]],
+    samples: int,
     batch_size: int,
     seed: int,
     *,
@@ -24,7 +25,8 @@ def on_scenes(
     warmup: int = 100,
     decay_share: float = 0.7,
 ) -> Recipe:
-    """A recipe; arguments as :class:`~anymask.training.recipe.Recipe`'s."""
+    """A recipe; arguments as :class:`~anymask.training.recipe.Recipe`'s. ``samples`` is the length
+    of the run; the warm-up of a short one is a quarter of it."""
     return Recipe(
         name=name,
         model=model,
@@ -35,7 +37,7 @@ def on_scenes(
         lr=lr,
         others_lr=lr / 2,
         weight_decay=0.05,
-        warmup=warmup,
+        warmup=min(warmup, samples // batch_size // 4),
         decay_share=decay_share,
         clip=0.0,
         average=0.998,

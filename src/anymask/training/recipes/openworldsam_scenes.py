@@ -45,6 +45,7 @@ def openworldsam_scenes(
         lambda: start(config, sam2, beit3),
         lambda: ScenePhrases(scenes, size, 1100 + seed, split="train"),
         Collate(config, phrase_tokenizer()),
+        scenes,
         batch_size,
         seed,
         lr=2e-3,

@@ -94,6 +94,7 @@ def osm_language_scenes(samples: int = 64_000, batch_size: int = 64, seed: int =
         lambda: AnsweringModel(config),
         lambda: SceneAnswers(samples, QUERIES + 1, 1600 + seed, texts),
         AnswerCollate(texts),
+        samples,
         batch_size,
         seed,
         lr=4e-3,
@@ -143,6 +144,7 @@ def osm_scenes(
             scenes, size, config.canvas, 1700 + seed, sets, masks, boxes, agnostic=agnostic
         ),
         SceneMaskCollate(collate),
+        scenes,
         batch_size,
         seed,
         lr=2e-3,

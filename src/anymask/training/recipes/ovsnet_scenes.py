@@ -48,10 +48,11 @@ def ovsnet_scenes(
         lambda: start(init, **changes),
         lambda: SceneSamples(scenes, size, 800 + seed, class_aware=True, stuff=True),
         Collate(OVSNetConfig.scenes()),
+        scenes,
         batch_size,
         seed,
         lr=lr,
-        warmup=min(50, scenes // batch_size // 4),
+        warmup=50,
         decay_share=0.6,
     )
 

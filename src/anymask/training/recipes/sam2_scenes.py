@@ -24,6 +24,7 @@ def sam2_scenes(
         lambda: fresh_model(small_config()),
         lambda: ScenePrompts(scenes, size, 900 + seed),
         collate,
+        scenes,
         batch_size,
         seed,
         lr=3e-3,

@@ -112,11 +112,11 @@ STUDY = Study(
         Ordering("accuracy_unseen", "multi", "learned-heads", floor=0.02),
         Ordering("accuracy", "specific-only", "multi", floor=0.2),
     ),
-    steps=120,
+    steps=300,
     run=run,
     points=1,
     limits=(
-        "A model of 2.8 M parameters on 256-pixel scenes of drawn things, 720 scenes a run with "
+        "A model of 2.8 M parameters on 256-pixel scenes of drawn things, 1,800 scenes a run with "
         "eight masks each. Ours are fractions over three made-up data sets, the paper's figures "
         "percent over six real ones; in_vocabulary is 1 - NIV. Heads have a column for every name, "
         "unseen things' too, which they were never taught."

@@ -42,7 +42,7 @@ STUDY = Study(
             ("windows-3", "boxes"),
         )
     ),
-    steps=120,
+    steps=300,
     run=run,
     points=1,
     limits=(
