@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anymask.methods.segprompt.prompt_loss import PromptTargets, slot_goals
+from anymask.methods.segprompt.selection import Candidates, Kind
 from anymask.nn.losses import class_loss, class_weights, dice_loss, mask_loss, no_object_targets
 from anymask.nn.matching import MatchingCost, assign, pairwise_cross_entropy, pairwise_dice
 from anymask.nn.point_sampling import most_uncertain, sample_points
@@ -16,9 +18,6 @@ from golden_checks.compare import Row, below, close, equal, float_of, names, ten
 ATOL, RTOL = 1e-5, 1e-4
 GRADIENT = (1e-6, 1e-3)
 COST = MatchingCost(class_weight=2.0, mask_weight=5.0, dice_weight=5.0)
-REST = "which slots of the prompt branch are targets, and a class without candidate: part 3"
-# A target whose class no slot asks for is matched all the same there, which we do not imitate.
-FORBIDDEN_PAIRS = {"prompt_quirk_missing_class"}
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -63,9 +62,41 @@ class Case:
     def is_prompt(self) -> bool:
         return "candidate_ids" in self.inputs
 
+    @property
+    def is_example(self) -> bool:
+        """Example queries are matched with their own masks, so nothing is assigned."""
+        return not self.is_prompt and not any(name.startswith("match.") for name in self.outputs)
+
+    @property
+    def lacks_candidates(self) -> bool:
+        """Some object's class is no candidate: it is matched all the same in the official code,
+        which we do not imitate."""
+        return self.is_prompt and not all(
+            torch.isin(labels, ids).all()
+            for labels, ids in zip(self.labels, self.inputs["candidate_ids"], strict=True)
+        )
+
+    @property
+    def per_class(self) -> int:
+        """K, the slots of a candidate class."""
+        ids = self.inputs["candidate_ids"][0]
+        return int((ids == ids[0]).sum())
+
+    def targets(self, b: int) -> PromptTargets:
+        """Candidates of a picture as ours know them."""
+        first = slice(None, None, self.per_class)
+        ids = self.inputs["candidate_ids"][b][first].tolist()
+        absent = self.inputs["candidate_labels"][b][first].bool().tolist()
+        outlined = self.inputs["has_mask_gt"][b][first].bool().tolist()
+        kinds = [
+            Kind.ABSENT if no else Kind.OUTLINED if masks else Kind.PRESENT
+            for no, masks in zip(absent, outlined, strict=True)
+        ]
+        return PromptTargets(Candidates(tuple(ids), tuple(kinds)), self.masks[b], self.labels[b])
+
     def columns(self) -> list[Tensor]:
         """Class column of every object: prompt slots and examples only know "object", 0."""
-        if self.is_prompt or self.name == "example":
+        if self.is_prompt or self.is_example:
             return [torch.zeros_like(labels) for labels in self.labels]
         return self.labels
 
@@ -88,12 +119,14 @@ def check_case(case: Case) -> list[Row]:
         logits = case.inputs[f"{prediction}.logits"].clone().requires_grad_()
         masks = case.inputs[f"{prediction}.masks"].clone().requires_grad_()
         leaves[prediction] = (logits, masks)
-        if case.name == "example":
+        if case.is_example:
             counts = [torch.arange(len(labels)) for labels in case.labels]
             pairs: Pairs = [(index, index) for index in counts]
         else:
             pairs = check_matching(case, prediction, logits, masks, rows)
         rows += check_points(case, prediction, masks, pairs)
+        if case.is_prompt:
+            rows.append(check_slots(case, prediction, pairs))
         losses = point_losses(case, prediction, logits, masks, pairs)
         suffix = "" if prediction == "final" else f"_{prediction.removeprefix('aux')}"
         middle = "2" if case.is_prompt else ""
@@ -137,7 +170,7 @@ def check_matching(
         official.append(
             (case.outputs[f"{prefix}.pred_index"], case.outputs[f"{prefix}.target_index"])
         )
-    if case.name not in FORBIDDEN_PAIRS:
+    if not case.lacks_candidates:
         for b, (query, item) in enumerate(assign(costs, allowed)):
             prefix = f"match.{prediction}.image{b}"
             rows.append(equal(f"{prefix}.pred_index", query, official[b][0]))
@@ -145,11 +178,30 @@ def check_matching(
     return official
 
 
+def check_slots(case: Case, prediction: str, pairs: Pairs) -> Row:
+    """Which slots count as object, by the paper's rule or the released code's other one."""
+    key = f"target_classes.{prediction}"
+    official = case.outputs[key].clone()
+    no_object = case.inputs[f"{prediction}.logits"].shape[-1] - 1
+    ids, ours = case.inputs["candidate_ids"], []
+    for b, (slots, objects) in enumerate(pairs):
+        fits = ids[b][slots] == case.labels[b][objects]
+        official[b][slots[~fits]] = no_object  # only where a class has no candidate
+        ours.append(
+            [
+                slot_goals(case.targets(b), slots[fits], case.per_class, no_object, 0.1, every)[0]
+                for every in (False, True)
+            ]
+        )
+    both = [torch.stack(rule) for rule in zip(*ours, strict=True)]
+    return min((equal(key, rule, official) for rule in both), key=lambda row: row[1])
+
+
 def with_masks(case: Case, pairs: Pairs) -> Pairs:
     """The pairs whose masks are compared: in the prompt branch not those without mask truth."""
     if "has_mask_gt" not in case.inputs:
         return pairs
-    if case.name in FORBIDDEN_PAIRS:
+    if case.lacks_candidates:
         return pairs
     kept = []
     for b, (query, item) in enumerate(pairs):
