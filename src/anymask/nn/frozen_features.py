@@ -76,7 +76,7 @@ class FrozenFeatures:
     def _read(self, key: str) -> tuple[Tensor, ...] | None:
         try:
             tensors = load_file(self._path(key))
-        except (FileNotFoundError, SafetensorError):  # a damaged file is seen anew
+        except (OSError, SafetensorError):  # missing or damaged: seen anew
             return None
         return tuple(tensors[str(k)] for k in range(len(tensors)))
 
