@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from anymask.data.formats.atomic import atomic_write
+from anymask.nn.weights_digest import weights_digest
 
 See = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -44,10 +45,9 @@ class FrozenFeatures:
             see: (B, ...) pixels -> tensors with B rows, each row by itself.
             settings: what else decides.
         """
-        base = hashlib.blake2b(settings.encode(), digest_size=16)
-        for name, value in sorted(part.state_dict().items()):
-            base.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            base.update(_bytes(value))
+        precision = sorted({str(value.dtype) for value in part.state_dict().values()})
+        model = f"{weights_digest(part)} {precision} {settings}"
+        base = hashlib.blake2b(model.encode(), digest_size=16)
 
         def seen(pixels: Tensor) -> tuple[Tensor, ...]:
             kind = f"{pixels.dtype} {tuple(pixels.shape[1:])} {_autocast(pixels.device.type)}"
@@ -93,8 +93,7 @@ class FrozenFeatures:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _autocast(device: str) -> str:

@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 
 from anymask.data.formats.atomic import atomic_write
 from anymask.errors import DataError, InputError, OutOfTime
+from anymask.training.recipe import Recipe, train
 
 Verdict = Literal["holds", "does not hold", "within noise"]
 Metrics = Mapping[str, float]
@@ -87,6 +88,29 @@ class Job:
     deadline: float | None
     smoke: bool = False
     features: Path | None = None
+
+    def train(
+        self,
+        recipe: Recipe,
+        measure: Callable[[Any], Metrics] | None = None,
+        *,
+        keep_features: bool = False,
+    ) -> None:
+        """Carry a recipe out in the job's folder.
+
+        Args:
+            recipe: what to train.
+            measure: see :class:`Measurements`; None = this run is not measured.
+            keep_features: let the frozen part look at pictures once for all arms of the seed.
+        """
+        train(
+            recipe,
+            self.folder,
+            checkpoint_every=max(1, self.steps // 4),
+            deadline=self.deadline,
+            callbacks=[] if measure is None else [self.measurements(measure)],
+            features=self.features if keep_features else None,
+        )
 
     def measurements(self, measure: Callable[[Any], Metrics]) -> Measurements:
         """A Trainer callback that measures the model at ``measure_at`` into the folder."""

@@ -34,6 +34,7 @@ def name_a_file(
     from anymask.benchmarks.naming_run import name_regions, pairs_of
     from anymask.data.regions import RegionFile
     from anymask.loading import load_namer
+    from anymask.methods.named import in_order
     from anymask.methods.wowseg.inference import WOWSegNamer
     from anymask.ops.mask_shapes import Shape
 
@@ -59,10 +60,7 @@ def name_a_file(
         options["mode"] = mode
 
     def names(image: Image, segments: Segments) -> Sequence[str | None]:
-        found: list[str | None] = [None] * len(segments)
-        for one in namer.names(image, segments, **options):
-            found[one.row] = one.name
-        return found
+        return in_order(namer.names(image, segments, **options), len(segments))
 
     left = len(file) - len(ledger.stage(stage))
     with Progress(left) as advance:

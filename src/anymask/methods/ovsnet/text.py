@@ -22,6 +22,7 @@ from anymask.data.formats.atomic import atomic_write
 from anymask.methods.ovsnet.classification import Words
 from anymask.nn.clip_convnext import ClipConvNext
 from anymask.nn.text_tokens import tokenize
+from anymask.nn.weights_digest import weights_digest
 from anymask.vocabulary import Vocabulary
 
 PLAIN = ("{}",)  # the templates of a vocabulary that names none
@@ -123,11 +124,7 @@ class TextEncoder:
     def _fingerprint(self) -> str:
         """Digest of the text side's weights, so that no other model's words are taken."""
         if self._model is None:
-            sha = hashlib.sha256()
-            for name, value in sorted(self.clip.text.state_dict().items()):
-                sha.update(name.encode())
-                sha.update(value.detach().float().cpu().contiguous().numpy().data)
-            self._model = sha.hexdigest()
+            self._model = weights_digest(self.clip.text)
         return self._model
 
     def _stored(self, key: str) -> Tensor | None:

@@ -25,6 +25,7 @@ from anymask.methods.segprompt.processing import SegPromptImageProcessor, propos
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
+from anymask.nn.weights_digest import weights_digest
 from anymask.segments import Segments
 
 FORMAT = "anymask-prompt-bank-1"
@@ -172,11 +173,7 @@ class SegPromptFinder:
     def checkpoint(self) -> str:
         """SHA-256 of the weights that prompts depend on, in hex."""
         if self._digest is None:
-            sha = hashlib.sha256()
-            for name, tensor in sorted(self.model.segmenter.state_dict().items()):
-                sha.update(name.encode())
-                sha.update(tensor.detach().cpu().float().numpy().tobytes())
-            self._digest = sha.hexdigest()
+            self._digest = weights_digest(self.model.segmenter)
         return self._digest
 
     # ------------------------------------------------------------------------------- prompts

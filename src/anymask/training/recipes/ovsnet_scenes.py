@@ -5,9 +5,10 @@ The CLIP has read every word; the segmenter is trained on known things and stuff
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from transformers import AutoConfig
 
 from anymask.methods.ovsnet.collate import Collate
 from anymask.methods.ovsnet.configuration import OVSNetConfig
@@ -59,8 +60,8 @@ def ovsnet_scenes(
 
 def start(init: Path, **changes: Any) -> OVSNetModel:
     """A model with a trained CLIP in it, or trained already, and the training words read."""
-    kind = json.loads((init / "config.json").read_text(encoding="utf-8"))["model_type"]
-    whole = OVSNetModel.from_pretrained(init) if kind == OVSNetConfig.model_type else None
+    again = AutoConfig.from_pretrained(init).model_type == OVSNetConfig.model_type
+    whole = OVSNetModel.from_pretrained(init) if again else None
     trained = ClipConvNext.from_pretrained(init) if whole is None else whole.clip
     config = OVSNetConfig.scenes(
         **{
@@ -70,11 +71,11 @@ def start(init: Path, **changes: Any) -> OVSNetModel:
         }
     )
     model = OVSNetModel(config)
-    model.clip.load_state_dict(trained.state_dict())
-    if whole is not None:
-        # What the other has not, a learnt fusion or a teacher, starts untrained.
-        own = {**model.state_dict(), **whole.state_dict()}
-        model.load_state_dict({name: own[name] for name in model.state_dict()})
+    if whole is None:
+        model.clip.load_state_dict(trained.state_dict())
+    else:  # what the other has not, a learnt fusion or a teacher, starts untrained
+        learnt = whole.state_dict()
+        model.load_state_dict({n: learnt.get(n, own) for n, own in model.state_dict().items()})
     if model.teacher is not None:
         model.start_tuning()
     reader = TextEncoder(model.clip, scenes_tokenizer(config.clip), config.templates)

@@ -130,6 +130,16 @@ def phrase_metrics(
     }
 
 
+def _regions(scene: Scene) -> tuple[list[tuple[str, str]], Segments]:
+    """Group (or "stuff") and name of all that a scene shows, and the masks."""
+    things = [(o.thing.group, o.thing.name) for o in scene.objects]
+    stuff = scene.stuff()
+    masks = [*(scene.mask(k) for k in range(len(things))), *stuff.values()]
+    return [*things, *(("stuff", name) for name in stuff)], Segments.from_masks(
+        masks, size=scene.as_image().size
+    )
+
+
 def naming_by_group(namer: WOWSegNamer, count: int, size: int = 256) -> dict[str, float]:
     """Share of exactly right names of masks of held-out scenes: ``names`` (mean over the groups),
     ``names_known``, ``_seen``, ``_unseen`` and ``_stuff``, each over all its regions.
@@ -140,13 +150,9 @@ def naming_by_group(namer: WOWSegNamer, count: int, size: int = 256) -> dict[str
     """
     right: dict[str, list[bool]] = {group: [] for group in (*GROUPS, "stuff")}
     for scene in held_out(count, size):
-        shown: list[tuple[str, str, NDArray[np.bool_]]] = [
-            (o.thing.group, o.thing.name, scene.mask(k)) for k, o in enumerate(scene.objects)
-        ]
-        shown += [("stuff", name, mask) for name, mask in scene.stuff().items()]
-        masks = Segments.from_masks([mask for *_, mask in shown], size=(size, size))
+        shown, masks = _regions(scene)
         said = in_order(namer.names(scene.as_image(), masks, longest=12), len(masks))
-        for (group, name, _), answer in zip(shown, said, strict=True):
+        for (group, name), answer in zip(shown, said, strict=True):
             right[group].append(answer == name)
     found = {f"names_{group}": float(np.mean(values)) for group, values in right.items() if values}
     return {"names": float(np.mean(list(found.values()))), **found}
@@ -172,15 +178,11 @@ def naming_in_modes(
     right: dict[str, dict[str, list[bool]]] = {}
     inside: dict[str, list[bool]] = {}
     for scene in held_out(count, size):
-        shown: list[tuple[str, str, NDArray[np.bool_]]] = [
-            (o.thing.group, o.thing.name, scene.mask(k)) for k, o in enumerate(scene.objects)
-        ]
-        shown += [("stuff", word, mask) for word, mask in scene.stuff().items()]
-        masks = Segments.from_masks([mask for *_, mask in shown], size=(size, size))
+        shown, masks = _regions(scene)
         for data_set, mode in modes.items():
             words = set(names_of(data_set))
             said = name(scene.as_image(), masks, mode)
-            for (group, word, _), answer in zip(shown, said, strict=True):
+            for (group, word), answer in zip(shown, said, strict=True):
                 correct = answer == SETS[data_set](word)
                 right.setdefault(group, {}).setdefault(data_set, []).append(correct)
                 inside.setdefault(data_set, []).append(answer in words)

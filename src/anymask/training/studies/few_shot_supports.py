@@ -19,7 +19,7 @@ from anymask.methods.segprompt.few_shot import SegPromptFinder
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.metrics.segmentation import Regions, class_aware
 from anymask.segments import Segments
-from anymask.training.recipe import Recipe, train
+from anymask.training.recipe import Recipe
 from anymask.training.scene_samples import SceneSamples
 from anymask.training.studies._scenes import held_out
 from anymask.training.studies.segprompt_ablations import PROMPTS, SEGMENTER
@@ -37,7 +37,7 @@ def prepare(job: Job) -> None:
     batch = 2 if job.smoke else BATCH
     settings = {**SEGMENTER, **PROMPTS, "freeze_backbone": False}
     config = PromptLearningConfig.pocket(**settings)
-    train(
+    job.train(
         Recipe(
             name="few-shot-supports",
             model=lambda: PromptLearningModel(config),
@@ -52,10 +52,7 @@ def prepare(job: Job) -> None:
             decay_share=0.6,
             clip=0.0,
             seed=job.seed,
-        ),
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
+        )
     )
 
 

@@ -13,7 +13,6 @@ from transformers import Sam2Model
 
 from anymask.checkpoints import bundled_folder
 from anymask.methods.openworldsam import OpenWorldSAMModel, PhraseFinder
-from anymask.training.recipe import train
 from anymask.training.recipes.openworldsam_scenes import openworldsam_scenes
 from anymask.training.scene_phrases import phrase_tokenizer
 from anymask.training.studies._scenes import phrase_metrics
@@ -59,14 +58,7 @@ def run(job: Job) -> None:
             "gIoU_two_stage": two["all"]["gIoU"],
         }
 
-    train(
-        plan,
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-        callbacks=[job.measurements(measure)],
-        features=job.features,
-    )
+    job.train(plan, measure, keep_features=True)
 
 
 COLUMNS = ("cgF1", "F1", "F1_known", "F1_unseen", "gIoU", "gIoU_two_stage")

@@ -18,7 +18,6 @@ from anymask.methods.named import in_order
 from anymask.methods.osm.heads import OSMHeads
 from anymask.methods.osm.inference import OSMNamer
 from anymask.segments import Segments
-from anymask.training.recipe import train
 from anymask.training.recipes.osm_scenes import osm_scenes
 from anymask.training.recipes.scene_answers import answer_texts
 from anymask.training.recipes.scene_masks import SETS
@@ -52,14 +51,7 @@ def run(job: Job) -> None:
             **naming_in_modes(_written(namer), anyhow, count, size, "_any"),
         }
 
-    train(
-        plan,
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-        callbacks=[job.measurements(measure)],
-        features=job.features,
-    )
+    job.train(plan, measure, keep_features=True)
 
 
 def _written(namer: OSMNamer) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from anymask.checkpoints import bundled_folder
 from anymask.methods.ovsnet.inference import OVSNetMatcher
 from anymask.methods.ovsnet.model import OVSNetModel
-from anymask.training.recipe import Recipe, train
+from anymask.training.recipe import Recipe
 from anymask.training.recipes.clip_scenes import scenes_tokenizer
 from anymask.training.recipes.ovsnet_scenes import ovsnet_scenes
 from anymask.training.studies._scenes import miou_by_group
@@ -31,11 +31,8 @@ NO_WALK = {"aggregation": "none"}
 def prepare(job: Job) -> None:
     """The model that all arms of a seed start from."""
     steps = 1 if job.smoke else BEFORE
-    train(
-        _plan(job, bundled_folder("ovsnet-scenes"), steps, 10 + job.seed, NO_WALK | NO_PROXIES),
-        job.folder,
-        deadline=job.deadline,
-    )
+    start = bundled_folder("ovsnet-scenes")
+    job.train(_plan(job, start, steps, 10 + job.seed, NO_WALK | NO_PROXIES))
 
 
 def _plan(job: Job, init: Path, steps: int, seed: int, settings: Mapping[str, Any]) -> Recipe:
@@ -55,13 +52,7 @@ def run(job: Job) -> None:
         matcher = OVSNetMatcher(model, scenes_tokenizer(model.config.clip), model.device)
         return miou_by_group(matcher, count, size)
 
-    train(
-        plan,
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-        callbacks=[job.measurements(measure)],
-    )
+    job.train(plan, measure)
 
 
 COLUMNS = ("mIoU", "mIoU_known", "mIoU_unseen")

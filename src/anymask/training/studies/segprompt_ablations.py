@@ -12,7 +12,7 @@ from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
-from anymask.training.recipe import Recipe, train
+from anymask.training.recipe import Recipe
 from anymask.training.scene_samples import KNOWN, SceneSamples
 from anymask.training.studies._scenes import recall_by_group
 from anymask.training.study import Arm, Job, Ordering, Study
@@ -41,12 +41,7 @@ PROMPTS: dict[str, Any] = {
 def stage1(job: Job) -> None:
     """The class-agnostic model that all arms of a seed continue."""
     config = SegPromptConfig.pocket(**SEGMENTER)
-    train(
-        _recipe(job, "stage1", SegPromptModel(config), STAGE1_FACTOR * job.steps, 2e-3),
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-    )
+    job.train(_recipe(job, "stage1", SegPromptModel(config), STAGE1_FACTOR * job.steps, 2e-3))
 
 
 def run(job: Job) -> None:
@@ -56,12 +51,9 @@ def run(job: Job) -> None:
     model = PromptLearningModel(config)
     model.segmenter.load_state_dict(SegPromptModel.from_pretrained(job.shared).state_dict())
     count = 8 if job.smoke else 200
-    train(
+    job.train(
         _recipe(job, job.arm.name, model, job.steps, 1e-3),
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-        callbacks=[job.measurements(lambda model: recall_by_group(model.segmenter, count, SIZE))],
+        lambda model: recall_by_group(model.segmenter, count, SIZE),
     )
 
 

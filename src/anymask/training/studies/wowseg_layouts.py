@@ -63,13 +63,7 @@ def run(job: Job) -> None:
         namer = WOWSegNamer(plain, names_tokenizer(), "cpu", **ASKED, **shown)
         return naming_by_group(namer, count, size)
 
-    train(
-        plan,
-        job.folder,
-        checkpoint_every=max(1, job.steps // 4),
-        deadline=job.deadline,
-        callbacks=[job.measurements(measure)],
-    )
+    job.train(plan, measure)
 
 
 NEITHER = {"layout": "released", "region_rule": False, "output_rule": False}
