@@ -184,6 +184,21 @@ def test_the_report_shows_ours_beside_the_papers(tmp_path: Path) -> None:
     assert "Nothing is trained." in text
     draw_curves(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert results.losses == {"good": {0: {}, 1: {}, 2: {}}, "bad": {0: {}, 1: {}, 2: {}}}
+
+
+def test_the_report_has_the_training_losses(tmp_path: Path) -> None:
+    carry_out(STUDY, tmp_path, say=lambda line: None)
+    log = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.5}, {"step": 20, "train_runtime": 3.0}]
+    (tmp_path / "good" / "seed-1" / "history.json").write_text(json.dumps(log))
+    results = Results.read(STUDY, tmp_path)
+    assert results.losses["good"][1] == {10: 2.5, 20: 1.5}
+    assert results.losses["bad"][1] == {}
+    for name, study in (("lines", STUDY), ("points", replace(STUDY, points=1))):
+        draw_curves(replace(results, study=study), tmp_path / f"{name}.svg")
+        drawn = (tmp_path / f"{name}.svg").read_text()
+        assert "<!-- training loss -->" in drawn
+        assert "<!-- good -->" in drawn
 
 
 # --------------------------------------------------------------------------- the real studies

@@ -184,7 +184,7 @@ def train(
         average.apply(model)
     if trainer.is_world_process_zero():
         model.save_pretrained(out)
-        write_history(trainer, out / "history.json")
+        write_history(trainer, out)
     return out
 
 

@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 from anymask.data.formats.atomic import atomic_write
 from anymask.errors import DataError, InputError, OutOfTime
 from anymask.training.recipe import Recipe, train
+from anymask.training.trainer import read_losses
 
 Verdict = Literal["holds", "does not hold", "within noise"]
 Metrics = Mapping[str, float]
@@ -365,23 +366,24 @@ class Results:
     Attributes:
         study: the declaration.
         curves: arm -> seed -> step -> metrics; runs that are not finished are missing.
+        losses: arm -> seed -> step -> training loss; empty for runs that train nothing.
     """
 
     study: Study
     curves: dict[str, dict[int, dict[int, Metrics]]]
+    losses: dict[str, dict[int, dict[int, float]]]
 
     @classmethod
     def read(cls, study: Study, out: Path) -> Results:
         """Gather what the runs left in a folder."""
         curves: dict[str, dict[int, dict[int, Metrics]]] = {}
+        losses: dict[str, dict[int, dict[int, float]]] = {}
         for arm in study.arms:
             runs = {seed: out / arm.name / f"seed-{seed}" for seed in study.seeds}
-            curves[arm.name] = {
-                seed: read_curve(folder / "curve.json")
-                for seed, folder in runs.items()
-                if (folder / "done.json").is_file()
-            }
-        return cls(study, curves)
+            done = {seed: run for seed, run in runs.items() if (run / "done.json").is_file()}
+            curves[arm.name] = {seed: read_curve(run / "curve.json") for seed, run in done.items()}
+            losses[arm.name] = {seed: read_losses(run) for seed, run in done.items()}
+        return cls(study, curves, losses)
 
     def final(self, arm: str, metric: str) -> dict[int, float]:
         """Seed -> value at the end."""

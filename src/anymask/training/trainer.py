@@ -22,6 +22,8 @@ from transformers import Trainer, TrainerCallback
 from anymask.errors import CheckpointError
 from anymask.nn.distributed import mean_over_processes
 
+HISTORY = "history.json"
+
 
 class NumberedTrainer(Trainer):
     """A Trainer that draws sample 0, 1, 2, ... of a data set that is itself the shuffled run.
@@ -181,6 +183,14 @@ def _floats(model: nn.Module) -> dict[str, Tensor]:
     return {n: t for n, t in inner.state_dict().items() if t.is_floating_point()}  # type: ignore[union-attr]
 
 
-def write_history(trainer: Trainer, path: Path) -> None:
+def write_history(trainer: Trainer, folder: Path) -> None:
     """Save the log of a run (a list of records) as JSON."""
-    path.write_text(json.dumps(trainer.state.log_history, indent=1))
+    (folder / HISTORY).write_text(json.dumps(trainer.state.log_history, indent=1))
+
+
+def read_losses(folder: Path) -> dict[int, float]:
+    """Step -> training loss out of a run's log; empty where nothing was trained."""
+    if not (folder / HISTORY).is_file():
+        return {}
+    records = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+    return {int(record["step"]): float(record["loss"]) for record in records if "loss" in record}
