@@ -105,12 +105,12 @@ STUDY = Study(
             ("branch", "half-base"),
         )
     ),
-    steps=60,
+    steps=40,
     run=run,
     prepare=prepare,
-    points=2,
+    points=1,
     limits=(
-        "A model of 2.5 M parameters on 256-pixel scenes of drawn things, 480 scenes a run. Shares "
+        "A model of 2.5 M parameters on 256-pixel scenes of drawn things, 320 scenes a run. Shares "
         "of exactly right names; answers are always read branch by branch, whatever the layout in "
         "training. Table 8 compares releases of InternVL; here the weaker base is the same model "
         "without its last language layer, taught again for as long as the other."
