@@ -26,7 +26,11 @@ def on_scenes(
     decay_share: float = 0.7,
 ) -> Recipe:
     """A recipe; arguments as :class:`~anymask.training.recipe.Recipe`'s. ``samples`` is the length
-    of the run; the warm-up of a short one is a quarter of it."""
+    of the run; the warm-up of a short one is a quarter of it.
+
+    What starts from nothing learns fastest at a rate of 1e-2 to 3e-2 of Muon, as its authors use:
+    ten times as large as the 2e-3 that some bundled models were trained with.
+    """
     return Recipe(
         name=name,
         model=model,

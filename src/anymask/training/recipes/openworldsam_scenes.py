@@ -26,6 +26,7 @@ def openworldsam_scenes(
     batch_size: int = 8,
     seed: int = 0,
     size: int = 256,
+    phrases: int = 5,
     **changes: Any,
 ) -> Recipe:
     """The recipe.
@@ -37,19 +38,20 @@ def openworldsam_scenes(
         batch_size: scenes a step.
         seed: of weights and scenes.
         size: side of the scenes in pixels.
+        phrases: of a scene at most.
         changes: of the configuration, for ablations.
     """
     config = scenes_config(sam2, beit3, **changes)
     return on_scenes(
         "openworldsam-scenes",
         lambda: start(config, sam2, beit3),
-        lambda: ScenePhrases(scenes, size, 1100 + seed, split="train"),
+        lambda: ScenePhrases(scenes, size, 1100 + seed, phrases, split="train"),
         Collate(config, phrase_tokenizer()),
         scenes,
         batch_size,
         seed,
-        lr=2e-3,
-        warmup=50,
+        lr=1e-2,
+        warmup=20,
     )
 
 

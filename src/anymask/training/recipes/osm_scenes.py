@@ -147,7 +147,8 @@ def osm_scenes(
         scenes,
         batch_size,
         seed,
-        lr=2e-3,
+        lr=1.5e-2,
+        warmup=20,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anymask.data.scenes import Scene, make_scene
 from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.files import THING_IDS, scene_vocabulary
-from anymask.data.scenes.language import phrases_of
+from anymask.data.scenes.language import Phrase, phrases_of
 from anymask.data.scenes.palette import STUFF
 from anymask.image import Image
 from anymask.methods.named import in_order
@@ -94,7 +94,8 @@ def phrase_metrics(
     finder: PhraseFinder, count: int, size: int = 256, two_stage: bool = False, each: int = 8
 ) -> dict[str, dict[str, float]]:
     """Answers to phrases about held-out scenes, cgF1 and referring metrics, of all phrases, by kind
-    of phrase, and by the group of what is meant (``means known``, ...).
+    of phrase, and by the group of what is meant (``means known``, ...); names of what the ground is
+    made of are asked for too and stand alone, as ``stuff``.
 
     Args:
         finder: is asked.
@@ -105,29 +106,36 @@ def phrase_metrics(
     concept: dict[str, ConceptMeter] = {}
     referring: dict[str, ReferringMeter] = {}
     for scene in held_out(count, size):
-        asked = phrases_of(scene, each)
+        asked = [
+            (p.text, [encode(scene.mask(k)) for k in p.objects], _rows_of(p, scene))
+            for p in phrases_of(scene, each)
+        ]
+        asked += [(name, [encode(mask)], ["stuff"]) for name, mask in scene.stuff().items()]
         if not asked:
             continue
-        found = finder(scene.as_image(), [p.text for p in asked], two_stage=two_stage)
-        for phrase in asked:
+        found = finder(scene.as_image(), [text for text, *_ in asked], two_stage=two_stage)
+        for text, true, names in asked:
             labelled = zip(found.rles, found.labels, strict=True)
-            mine = [rle for rle, label in labelled if label == phrase.text]
-            true = [encode(scene.mask(k)) for k in phrase.objects]
+            mine = [rle for rle, label in labelled if label == text]
             table = np.zeros((len(mine), len(true)))
             shared = 0
             if table.size:
                 table = np.asarray(iou(mine, true))
                 shared = int(area([intersect([merge(mine), merge(true)])])[0])
             total = sum(int(area([merge(x)])[0]) for x in (mine, true) if x) - shared
-            groups = {scene.objects[k].thing.group for k in phrase.objects}
-            names = ["all", f"kind {phrase.kind}"]
-            names += [f"means {next(iter(groups))}"] if len(groups) == 1 else []
             for name in names:
                 concept.setdefault(name, ConceptMeter()).add(table)
                 referring.setdefault(name, ReferringMeter()).add_counts(shared, total)
     return {
         name: {**concept[name].summary(), **referring[name].summary()} for name in sorted(concept)
     }
+
+
+def _rows_of(phrase: Phrase, scene: Scene) -> list[str]:
+    """The rows of the table that an answer to a phrase counts for."""
+    groups = {scene.objects[k].thing.group for k in phrase.objects}
+    means = [f"means {next(iter(groups))}"] if len(groups) == 1 else []
+    return ["all", f"kind {phrase.kind}", *means]
 
 
 def _regions(scene: Scene) -> tuple[list[tuple[str, str]], Segments]:

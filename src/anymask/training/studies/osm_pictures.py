@@ -29,7 +29,7 @@ STUDY = Study(
     ),
     metrics=METRICS,
     orderings=tuple(
-        Ordering("accuracy", better, worse, floor=0.2)
+        Ordering("accuracy", better, worse, floor=0.1)
         for better, worse in (
             ("windows-2", "windows-1"),
             ("windows-3", "windows-2"),
@@ -42,7 +42,7 @@ STUDY = Study(
             ("windows-3", "boxes"),
         )
     ),
-    steps=300,
+    steps=120,
     run=run,
     points=1,
     limits=(
