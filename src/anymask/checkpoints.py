@@ -102,7 +102,7 @@ TABLE = (
         source="bundled",
         licence="Apache-2.0",
         size=0,
-        sha256="ff735c84ed478fd215629cf37928ebe1d4e4412982e9cd65b8b5e6d9a723bfa4",
+        sha256="395ae878125bb138db16114e5f8db487b895b15028a016bd4b636ce8fce139cf",
         note="names the things of the scenes world in three vocabularies or any words",
         scenes_only=True,
     ),
