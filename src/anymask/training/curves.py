@@ -42,9 +42,9 @@ def draw_curves(results: Results, path: Path) -> None:
     for axis, (title, runs) in zip(axes, metrics.items(), strict=True):
         (_lines if results.study.points > 1 else _points)(axis, runs)
         axis.set_title(title)
-    names, shown = figure.axes[0].get_legend_handles_labels()[::-1]
-    if shown:
-        figure.legend(shown, names, loc="outside right center", fontsize="small")
+    lines, arms = figure.axes[0].get_legend_handles_labels()
+    if lines:
+        figure.legend(lines, arms, loc="outside right center", fontsize="small")
     save_figure(figure, path)
 
 
