@@ -38,7 +38,8 @@ class OSMNamer:
         model: moved to ``device``.
         texts: its two tokenizers.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        mode: ``"any"`` for any words, or a data set whose words are wanted (``"coco"``, ...).
+        mode: ``"any"`` for any words, or a data set whose words are wanted (``"coco"``, ...); None =
+            any words, of a model with mode queries or of one without.
         lost: what a mask sees that no patch's pixel hits: the patch of its ``"centroid"``, or
             ``"none"``, class tokens only, as in the released code.
         box: the masks are boxes, and the question says so.
@@ -49,14 +50,14 @@ class OSMNamer:
         model: OSMModel,
         texts: Texts,
         device: str | torch.device = "auto",
-        mode: str = "any",
+        mode: str | None = None,
         lost: str = "centroid",
         box: bool = False,
     ) -> None:
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.texts = texts
-        self.mode = mode
+        self.mode = "any" if mode is None and model.config.modes else mode
         self.lost = lost
         self.box = box
         self.look = Remembered(self._look)
