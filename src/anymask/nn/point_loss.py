@@ -133,8 +133,9 @@ class PointLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits and truth (M, P) of the M matched pairs at their own uncertain points."""
         logits, truth = [], []
-        for b, (queries, objects) in enumerate(matches):
-            chosen = masks[b][queries].float()
+        # Not masks[b]: the gradient of that is as large as the batch, for every picture.
+        for b, (own, (queries, objects)) in enumerate(zip(masks.unbind(), matches, strict=True)):
+            chosen = own[queries].float()
             with torch.no_grad():
                 points = uncertain_points(
                     chosen,

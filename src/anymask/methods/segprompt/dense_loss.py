@@ -93,7 +93,9 @@ class DenseLoss(nn.Module):
                 goal[b, query] = targets[b].labels[item]
             entropy = F.cross_entropy(classes.transpose(1, 2).float(), goal, reduction="none")
             loss_class = loss_class + (weights[index] * entropy).sum() / sum_weights[index]
-            picked = torch.cat([masks[b, q].flatten(1) for b, (q, _) in enumerate(matches[index])])
+            # Not masks[b, q]: the gradient of that is as large as the batch, for every picture.
+            pairs = zip(masks.unbind(), matches[index], strict=True)
+            picked = torch.cat([own[q].flatten(1) for own, (q, _) in pairs])
             wanted = torch.cat([truth[b][g] for b, (_, g) in enumerate(matches[index])])
             picked = picked.float()
             bce = F.binary_cross_entropy_with_logits(picked, wanted, reduction="none").mean(1)

@@ -216,9 +216,9 @@ def prompt_loss(
             classes.float(), goals[index], weights[index], sum_weights[index]
         )
         logits, truth = [], []
-        for b, target in enumerate(targets):
+        for b, (target, own) in enumerate(zip(targets, masks.unbind(), strict=True)):
             slots, objects = found[index * len(targets) + b]
-            one, two = reader.pairs(masks[b][slots], target.masks[objects], sources[b])
+            one, two = reader.pairs(own[slots], target.masks[objects], sources[b])
             logits.append(one)
             truth.append(two)
         loss_mask = loss_mask + mask_loss(torch.cat(logits), torch.cat(truth), num_masks)
@@ -261,8 +261,8 @@ def example_loss(
         if with_class:
             loss_class = loss_class + class_loss(classes.float(), goal, weight, sums[1])
         found = [
-            reader.pairs(masks[b, : len(shown)], shown, sources[b])
-            for b, shown in enumerate(masks_of)
+            reader.pairs(own[: len(shown)], shown, source)
+            for own, shown, source in zip(masks.unbind(), masks_of, sources, strict=True)
         ]
         logits = torch.cat([one for one, _ in found])
         truth = torch.cat([two for _, two in found])
