@@ -159,7 +159,9 @@ def train(
     elif recipe == "segprompt-pocket":
         from anymask.training.recipes.segprompt_pocket import segprompt_pocket
 
-        given = {"phases": [Phase(samples, size or 256)]} if samples else {}
+        given: dict[str, Any] = {"phases": [Phase(samples, size or 256)]} if samples else {}
+        if lr is not None:
+            given["lr"] = lr
         plan = segprompt_pocket(data, **given, **common)  # type: ignore[arg-type]
     elif recipe in PAPER:
         from anymask.training.recipes import segprompt

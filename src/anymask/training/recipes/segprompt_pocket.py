@@ -40,11 +40,15 @@ def held_out_ids(annotations: Path) -> tuple[frozenset[int], frozenset[int]]:
 
 
 # Most samples are small, and so cheap: what is learned there carries over to larger pictures.
-PHASES = (Phase(27_000, 128), Phase(12_600, 192), Phase(8_400, 256))
+PHASES = (Phase(36_000, 128), Phase(16_800, 192), Phase(9_600, 256))
 
 
 def segprompt_pocket(
-    photos: Path, phases: Sequence[Phase] = PHASES, batch_size: int = 24, seed: int = 0
+    photos: Path,
+    phases: Sequence[Phase] = PHASES,
+    batch_size: int = 24,
+    seed: int = 0,
+    lr: float = 1.5e-2,
 ) -> Recipe:
     """The recipe.
 
@@ -53,6 +57,7 @@ def segprompt_pocket(
         phases: the run, size by size.
         batch_size: pictures a step.
         seed: of weights and samples.
+        lr: of Muon's matrices.
     """
     sources = [
         Source(
@@ -76,8 +81,8 @@ def segprompt_pocket(
         collate=Collate(config),
         batch_size=batch_size,
         optimizer="muon",
-        lr=2e-3,
-        others_lr=1e-3,
+        lr=lr,
+        others_lr=2e-3,
         warmup=100,
         decay="linear",
         decay_share=0.6,
