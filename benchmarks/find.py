@@ -235,16 +235,22 @@ def main(arguments: list[str] | None = None) -> int:
                 print(done.stderr, file=sys.stderr)
                 return 1
             results[side] = json.loads(done.stdout.splitlines()[-1])
+            seconds = ", ".join(f"{k} {results[side][k]:.2f} s" for k in times(results[side]))
+            print(f"Hiera-{size}, {side}: {seconds}", flush=True)
         show(size, results)
     return 0
+
+
+def times(found: dict[str, Any]) -> list[str]:
+    """What was timed."""
+    return [k for k in found if k.endswith(("phrase", "phrases", "automatic masks"))]
 
 
 def show(size: str, results: dict[str, Any]) -> None:
     """A table: seconds, and ratios to the better stock side."""
     print(f"\nHiera-{size}" + "".join(f"{side:>17}" for side in results))
     stock = [found for side, found in results.items() if side.startswith("stock")]
-    times = [k for k in stock[0] if k.endswith(("phrase", "phrases", "automatic masks"))]
-    for key in times:
+    for key in times(stock[0]):
         best = min(found[key] for found in stock)
         cells = "".join(f"{r[key]:9.2f}s {best / r[key]:5.2f}x" for r in results.values())
         print(f"{key:15}{cells}")
