@@ -59,7 +59,7 @@ class SceneWindows(Dataset[dict[str, Tensor]]):
             part = planes[None, :, y : y + side, x : x + side]
             shown = F.interpolate(part, (self.side, self.side), mode="bilinear", antialias=True)
             pictures.append(shown[0].round().clamp(0, 255).to(torch.uint8))
-            named.append(_of_patches(words[y : y + side, x : x + side], self.grid))
+            named.append(words_of_patches(words[y : y + side, x : x + side], self.grid))
         return {"pictures": torch.stack(pictures), "words": torch.stack(named)}
 
 
@@ -88,7 +88,7 @@ def _window(
     return int(y), int(x), side
 
 
-def _of_patches(words: Tensor, grid: int) -> Tensor:
+def words_of_patches(words: Tensor, grid: int) -> Tensor:
     """(h, w) words of pixels -> (grid, grid): the word of most of each patch."""
     places = words.unique()
     masks = torch.stack([(words == place).float() for place in places])
