@@ -326,6 +326,13 @@ def namer() -> OSMNamer:
     return OSMNamer(tiny.model(), tiny.texts(), "cpu")
 
 
+def test_a_model_without_modes_is_asked_for_none() -> None:
+    plain = OSMNamer(tiny.model(modes=[]), tiny.texts(), "cpu")
+    assert plain.mode is None
+    assert len(list(plain.names(tiny.picture(), masks(), longest=2))) == len(masks())
+    assert OSMNamer(tiny.model(), tiny.texts(), "cpu").mode == "any"
+
+
 def test_all_masks_equal_one_at_a_time(namer: OSMNamer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy names by a loop over whole forwards, a mask and a word at a time."""
     model, said = namer.model, namer.texts

@@ -38,8 +38,8 @@ class OSMNamer:
         model: moved to ``device``.
         texts: its two tokenizers.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        mode: ``"any"`` for any words, or a data set whose words are wanted (``"coco"``, ...); None =
-            any words, of a model with mode queries or of one without.
+        mode: ``"any"`` for any words, or a data set whose words are wanted (``"coco"``, ...);
+            None = any words, of a model with mode queries or of one without.
         lost: what a mask sees that no patch's pixel hits: the patch of its ``"centroid"``, or
             ``"none"``, class tokens only, as in the released code.
         box: the masks are boxes, and the question says so.
