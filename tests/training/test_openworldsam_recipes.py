@@ -13,12 +13,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from anymask.checkpoints import bundled_folder
 from anymask.cli.app import app
 from anymask.data.phrases import read_refcoco
 from anymask.methods.openworldsam import OpenWorldSAMModel
 from anymask.training.phrase_samples import CategoryPhrases, ReferringPhrases, clean_name
 from anymask.training.recipe import _factor
 from anymask.training.recipes.openworldsam import SCHEDULES, openworldsam_coco
+from anymask.training.recipes.openworldsam_scenes import openworldsam_scenes
 from anymask.training.scene_phrases import ScenePhrases
 from anymask.training.scene_prompts import ScenePrompts
 from anymask.vocabulary import Vocabulary
@@ -206,6 +208,16 @@ def test_without_a_start_the_command_says_what_it_needs(tmp_path: Path) -> None:
     assert "needs --init" in str(done.exception)
     done = RUN.invoke(app, ["train", "openworldsam-scenes", "--init", "x", "--out", str(tmp_path)])
     assert "sam2/" in str(done.exception)
+
+
+def test_the_adapter_goes_on_from_a_trained_one() -> None:
+    folder = bundled_folder("openworldsam-scenes")
+    recipe = openworldsam_scenes(folder, scenes=2, batch_size=1)
+    assert recipe.lr == 5e-3
+    start, trained = recipe.model(), OpenWorldSAMModel.from_pretrained(folder)
+    assert start.config.presence_threshold == trained.config.presence_threshold
+    for name, weight in trained.state_dict().items():
+        assert torch.equal(start.state_dict()[name], weight), name
 
 
 def test_pictures_can_be_left_out(tmp_path: Path) -> None:

@@ -45,10 +45,11 @@ def train(
     images: Path | None = typer.Option(None, help="Folder of the pictures; default: the file's."),
     init: str = typer.Option(
         "segprompt-pocket",
-        help="Where it starts: name or folder; ovsnet: open_clip's weights file; ovsnet-scenes: "
+        help="Where it starts: name or folder; segprompt-pocket: from nothing, or the folder of a "
+        "trained one to go on from; ovsnet: open_clip's weights file; ovsnet-scenes: "
         "the folder of a trained clip-scenes, or of an ovsnet-scenes to go on from; openworldsam: "
         "a folder with SAM 2's and BEiT-3's files, or of a trained one; openworldsam-scenes: a "
-        "folder with trained sam2/ and beit3/; "
+        "folder with trained sam2/ and beit3/, or of a trained openworldsam-scenes to go on from; "
         "wowseg: folder of an InternVL; osm: of an OSM; internvl-scenes: of a trained "
         "internvl-vision-scenes; wowseg-scenes: of an internvl-scenes; osm-scenes: a folder with a "
         "trained eye/ (internvl-vision-scenes) and language/ (osm-language-scenes).",
@@ -162,6 +163,8 @@ def train(
         given: dict[str, Any] = {"phases": [Phase(samples, size or 256)]} if samples else {}
         if lr is not None:
             given["lr"] = lr
+        if Path(init).is_dir():
+            given["init"] = Path(init)
         plan = segprompt_pocket(data, **given, **common)  # type: ignore[arg-type]
     elif recipe in PAPER:
         from anymask.training.recipes import segprompt
@@ -317,12 +320,13 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
         from anymask.training.recipes.openworldsam_scenes import openworldsam_scenes
 
         parts = folder / "sam2", folder / "beit3"
-        if not all((part / "config.json").is_file() for part in parts):
+        trained = (folder / "config.json").is_file()
+        if not trained and not all((part / "config.json").is_file() for part in parts):
             raise InputError(
                 "openworldsam-scenes needs --init FOLDER with sam2/ (a trained sam2-scenes) and "
-                "beit3/ (a trained beit3-scenes)"
+                "beit3/ (a trained beit3-scenes), or of a trained openworldsam-scenes"
             )
-        return openworldsam_scenes(*parts, **chosen)
+        return openworldsam_scenes(folder, **chosen)
     if recipe == "internvl-vision-scenes":
         from anymask.training.recipes.wowseg_scenes import internvl_vision_scenes
 

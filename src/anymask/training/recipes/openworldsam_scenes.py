@@ -20,8 +20,7 @@ from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
 
 
 def openworldsam_scenes(
-    sam2: Path,
-    beit3: Path,
+    parts: Path,
     scenes: int = 12_000,
     batch_size: int = 8,
     seed: int = 0,
@@ -32,8 +31,8 @@ def openworldsam_scenes(
     """The recipe.
 
     Args:
-        sam2: folder of a trained ``sam2-scenes``.
-        beit3: folder of a trained ``beit3-scenes``.
+        parts: folder with ``sam2`` (a trained ``sam2-scenes``) and ``beit3`` (a trained
+            ``beit3-scenes``), or of a trained OpenWorldSAM to go on from.
         scenes: length of the run.
         batch_size: scenes a step.
         seed: of weights and scenes.
@@ -41,17 +40,26 @@ def openworldsam_scenes(
         phrases: of a scene at most.
         changes: of the configuration, for ablations.
     """
-    config = scenes_config(sam2, beit3, **changes)
+    again = (parts / "config.json").is_file()
+    if again:
+        config = OpenWorldSAMConfig.from_pretrained(parts, **changes)
+    else:
+        config = scenes_config(parts / "sam2", parts / "beit3", **changes)
     return on_scenes(
         "openworldsam-scenes",
-        lambda: start(config, sam2, beit3),
+        lambda: (
+            OpenWorldSAMModel.from_pretrained(parts, config=config)
+            if again
+            else start(config, parts / "sam2", parts / "beit3")
+        ),
         lambda: ScenePhrases(scenes, size, 1100 + seed, phrases, split="train"),
         Collate(config, phrase_tokenizer()),
         scenes,
         batch_size,
         seed,
-        lr=1e-2,
+        lr=5e-3 if again else 1e-2,
         warmup=20,
+        decay_share=1.0 if again else 0.7,
     )
 
 

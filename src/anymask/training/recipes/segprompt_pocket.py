@@ -40,24 +40,28 @@ def held_out_ids(annotations: Path) -> tuple[frozenset[int], frozenset[int]]:
 
 
 # Most samples are small, and so cheap: what is learned there carries over to larger pictures.
-PHASES = (Phase(36_000, 128), Phase(16_800, 192), Phase(9_600, 256))
+PHASES = (Phase(27_000, 128), Phase(12_600, 192), Phase(8_400, 256))
+# What goes on from a trained model has no use for the smallest ones.
+FURTHER = (Phase(14_400, 192), Phase(14_400, 256))
 
 
 def segprompt_pocket(
     photos: Path,
-    phases: Sequence[Phase] = PHASES,
+    phases: Sequence[Phase] | None = None,
     batch_size: int = 24,
     seed: int = 0,
-    lr: float = 1.5e-2,
+    lr: float | None = None,
+    init: Path | None = None,
 ) -> Recipe:
     """The recipe.
 
     Args:
         photos: folder with ``<source>.json`` and the pictures beside them.
-        phases: the run, size by size.
+        phases: the run, size by size; default: ``PHASES`` or ``FURTHER``.
         batch_size: pictures a step.
         seed: of weights and samples.
-        lr: of Muon's matrices.
+        lr: of Muon's matrices; default: 2e-3 from nothing, 5e-3 from a trained model.
+        init: folder of a trained model to go on from; None = from nothing.
     """
     sources = [
         Source(
@@ -73,19 +77,26 @@ def segprompt_pocket(
     augmentation = Augmentation(
         scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
     )
-    config = SegPromptConfig.pocket()
+    if init is None:
+        config = SegPromptConfig.pocket()
+        rate, schedule, share = lr or 2e-3, phases or PHASES, 0.6
+    else:
+        config = SegPromptConfig.from_pretrained(init)
+        rate, schedule, share = lr or 5e-3, phases or FURTHER, 1.0
     return Recipe(
         name="segprompt-pocket",
-        model=lambda: SegPromptModel(config),
-        data=lambda: Mixture(sources, phases, augmentation, seed=seed),
+        model=lambda: (
+            SegPromptModel(config) if init is None else SegPromptModel.from_pretrained(init)
+        ),
+        data=lambda: Mixture(sources, schedule, augmentation, seed=seed),
         collate=Collate(config),
         batch_size=batch_size,
         optimizer="muon",
-        lr=lr,
-        others_lr=2e-3,
+        lr=rate,
+        others_lr=rate / 2,
         warmup=100,
         decay="linear",
-        decay_share=0.6,
+        decay_share=share,
         clip=0.0,
         average=0.998,
         seed=seed,

@@ -38,8 +38,7 @@ def run(job: Job) -> None:
     assert job.shared is not None
     size, batch, count = (128, 1, 1) if job.smoke else (256, BATCH, 40)
     plan = openworldsam_scenes(
-        Path(job.shared) / "sam2",
-        Path(job.shared) / "beit3",
+        Path(job.shared),
         job.steps * batch,
         batch,
         job.seed,

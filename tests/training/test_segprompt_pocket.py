@@ -1,0 +1,86 @@
+"""The run behind ``segprompt-pocket``, on pictures of noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from anymask.cli.app import app
+from anymask.methods.segprompt.model import SegPromptModel
+from anymask.training.mixture import Phase
+from anymask.training.recipes.segprompt_pocket import (
+    FURTHER,
+    WEIGHTS,
+    held_out_ids,
+    segprompt_pocket,
+)
+
+SPLITS = {"coco": ("coco_split", "train2017", "val2017"), "bsds500": ("orig_split", "val", "test")}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven pictures a source; of COCO and BSDS500 the last is held out."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for source in WEIGHTS:
+        images, annotations = [], []
+        for k in range(11):
+            name = f"{source}-{k:02}.png"
+            PIL.Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / name)
+            record = {"id": k + 1, "file_name": name, "height": 48, "width": 64}
+            if source in SPLITS:
+                key, learnt, held = SPLITS[source]
+                record[key] = held if k == 10 else learnt
+            images.append(record)
+            annotations.append(
+                {"id": k + 1, "image_id": k + 1, "category_id": 1, "iscrowd": 0, "area": 600,
+                 "bbox": [8, 8, 30, 20], "segmentation": [[8, 8, 38, 8, 38, 28, 8, 28]]}
+            )  # fmt: skip
+        file = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "x"}],
+        }
+        (folder / f"{source}.json").write_text(json.dumps(file))
+    return folder
+
+
+def test_what_is_held_out_is_never_learnt(photos: Path) -> None:
+    for source in WEIGHTS:
+        learnt, held = held_out_ids(photos / f"{source}.json")
+        assert not learnt & held
+        assert len(learnt | held) == 11
+        # every tenth of the sources without a split: the first and the eleventh
+        assert held == ({11} if source in SPLITS else {1, 11})
+    data = segprompt_pocket(photos, [Phase(30, 64)]).data()
+    for source in data.sources:  # type: ignore[attr-defined]
+        assert not source.image_ids & held_out_ids(source.annotations)[1]
+
+
+def test_a_run_goes_on_from_a_trained_one(photos: Path, tmp_path: Path) -> None:
+    command = ["train", "segprompt-pocket", "--data", str(photos), "--samples", "2", "--size", "64",
+               "--batch-size", "2", "--device", "cpu"]  # fmt: skip
+    first, second = tmp_path / "first", tmp_path / "second"
+    done = CliRunner().invoke(app, [*command, "--out", str(first)])
+    assert done.exit_code == 0, done.output
+    again = segprompt_pocket(photos, init=first)
+    assert (again.lr, again.decay_share) == (5e-3, 1.0)
+    assert len(again.data()) == sum(phase.samples for phase in FURTHER)  # type: ignore[arg-type]
+    start, saved = again.model().state_dict(), SegPromptModel.from_pretrained(first).state_dict()
+    for name, weight in start.items():
+        assert torch.equal(weight, saved[name]), name
+    done = CliRunner().invoke(
+        app, [*command, "--init", str(first), "--lr", "1e-3", "--out", str(second)]
+    )
+    assert done.exit_code == 0, done.output
+    learnt = SegPromptModel.from_pretrained(second).state_dict()
+    assert any(not torch.equal(weight, saved[name]) for name, weight in learnt.items())
+    distance = max(float((learnt[n] - saved[n]).abs().max()) for n in saved)
+    assert distance < 0.1  # a step, not a new start
