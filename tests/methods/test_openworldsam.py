@@ -17,7 +17,7 @@ from anymask.errors import CheckpointError, InputError
 from anymask.methods.openworldsam import OpenWorldSAMConfig, OpenWorldSAMModel, PhraseFinder
 from anymask.methods.openworldsam.adapter import Adapter, SoftPrompting
 from anymask.methods.openworldsam.collate import Collate
-from anymask.methods.openworldsam.loss import PhraseLoss, focal_cost
+from anymask.methods.openworldsam.loss import PhraseLoss, best_iou, focal_cost
 from anymask.methods.openworldsam.model import padded_phrases
 from anymask.methods.openworldsam.results import (
     Answers,
@@ -413,6 +413,25 @@ def test_a_picture_is_looked_at_once_and_a_phrase_read_once(
     finder.prompts(picture, points=[[5, 5]])
     with pytest.raises(AssertionError, match="looked again"):
         finder(picture, ["something new"])
+
+
+def test_the_object_score_learns_how_much_was_found() -> None:
+    """Two queries, one half on the thing, the other on nothing; a phrase that means nothing."""
+    logits = torch.full((2, 2, 4, 4), -9.0)
+    logits[0, 0, :2] = 9.0
+    logits[1, 1] = 9.0
+    things = [torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(0, 4, 4, dtype=torch.bool)]
+    things[0][0, 0] = True
+    assert best_iou(logits[0], things[0]).tolist() == [0.5, 0.0]
+    assert best_iou(logits[1], things[1]).tolist() == [0.0, 0.0]
+    scores = torch.tensor([[0.3, -1.0], [2.0, -2.0]])
+    loss = PhraseLoss(presence_weight=2.0)
+    iou = torch.zeros(2, 2)
+    matches = loss.match(logits, iou, things)
+    parts = loss.parts(logits, iou, scores, things, matches)
+    wanted = torch.tensor([[0.5, 0.0], [0.0, 0.0]])
+    own = -(wanted * scores.sigmoid().log() + (1 - wanted) * (1 - scores.sigmoid()).log())
+    assert float(parts["presence"]) == pytest.approx(2.0 * float(own.mean()), rel=1e-6)
 
 
 def test_absent_phrases_are_left_out() -> None:

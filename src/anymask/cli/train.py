@@ -261,7 +261,7 @@ def _phrases(
             return OpenWorldSAMModel.from_pretrained(init)  # type: ignore[no-any-return]
 
     elif init.is_dir():
-        changes: dict[str, Any] = {"presence_weight": 1.0, "presence_threshold": 0.5}
+        changes: dict[str, Any] = {"presence_weight": 1.0, "presence_threshold": 0.3}
         made = start_from_parts(init, **(changes if negatives else {}))
         config = made.config
 

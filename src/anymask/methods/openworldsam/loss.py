@@ -38,8 +38,10 @@ class PhraseLoss:
         dice_weight: of the Dice loss.
         iou_weight: of 1 - predicted IoU of what is matched.
         no_object_weight: of the predicted IoU of what is not (within the term above).
-        presence_weight: of the cross-entropy of SAM 2's object score, which then says whether a
-            query found anything; 0 = off, as in the paper, whose weights never say "absent".
+        presence_weight: of the cross-entropy of SAM 2's object score with the IoU of a query's mask
+            and the thing that it fits best: the score then says how much of what is meant a query
+            has found, which ranks the queries of a phrase and tells that it means nothing; 0 = off,
+            as in the paper, whose weights never say "absent".
     """
 
     mask_weight: float = 20.0
@@ -119,11 +121,9 @@ class PhraseLoss:
             total = sum(each, zero)
             parts["iou"] = self.iou_weight * total / phrases
         if self.presence_weight:
-            found_something = torch.zeros_like(object_logits)
-            for row, (query, _) in enumerate(matches):
-                found_something[row, query] = 1.0
+            goal = torch.stack([best_iou(*pair) for pair in zip(logits, masks, strict=True)])
             entropy = F.binary_cross_entropy_with_logits(
-                object_logits, found_something, reduction="none"
+                object_logits, goal.to(object_logits), reduction="none"
             )
             parts["presence"] = self.presence_weight * entropy.mean(1).sum() / phrases + zero
         return parts
@@ -136,3 +136,23 @@ class PhraseLoss:
         free[match[0]] = False
         rest = iou[free].mean() if bool(free.any()) else iou.sum() * 0
         return (1 - iou[match[0]]).mean() + self.no_object_weight * rest
+
+
+@torch.no_grad()
+def best_iou(logits: Tensor, masks: Tensor) -> Tensor:
+    """Highest IoU of each mask with any thing, at the picture's size.
+
+    Args:
+        logits: (K, h, w).
+        masks: (G, H, W) bool.
+
+    Returns:
+        (K,) float32 in 0..1; zeros where there is no thing.
+    """
+    if not len(masks):
+        return logits.new_zeros(len(logits), dtype=torch.float32)
+    full = F.interpolate(logits[None].float(), masks.shape[-2:], mode="bilinear")[0]
+    found, wanted = (full > 0).flatten(1).float(), masks.flatten(1).float()
+    shared = found @ wanted.T
+    union = found.sum(1)[:, None] + wanted.sum(1) - shared
+    return (shared / union.clamp(min=1)).amax(1)

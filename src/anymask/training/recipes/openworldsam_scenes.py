@@ -18,6 +18,8 @@ from anymask.training.recipe import Recipe
 from anymask.training.recipes.on_scenes import on_scenes
 from anymask.training.scene_phrases import ScenePhrases, phrase_tokenizer
 
+LOSSES = {"dice_weight": 1.0, "presence_weight": 1.0}
+
 
 def openworldsam_scenes(
     parts: Path,
@@ -42,7 +44,7 @@ def openworldsam_scenes(
     """
     again = (parts / "config.json").is_file()
     if again:
-        config = OpenWorldSAMConfig.from_pretrained(parts, **changes)
+        config = OpenWorldSAMConfig.from_pretrained(parts, **{**LOSSES, **changes})
     else:
         config = scenes_config(parts / "sam2", parts / "beit3", **changes)
     return on_scenes(
@@ -72,9 +74,7 @@ def scenes_config(sam2: Path, beit3: Path, **changes: Any) -> OpenWorldSAMConfig
         "reader_config": Beit3Config.from_pretrained(beit3),
         "num_tie_breakers": 10,
         "dropout": 0.0,
-        "dice_weight": 1.0,
-        "presence_weight": 0.5,
-        # Ten queries share what is meant, so that even the surest of them is seldom sure of it.
+        **LOSSES,
         "presence_threshold": 0.12,
         "score_threshold": 0.1,
     }
