@@ -27,6 +27,7 @@ from anymask.nn.beit3 import Beit3Config, Beit3Model
 from anymask.nn.distributed import mean_over_processes
 
 NOTHING_HERE = 0.2  # patches less than this share of which is nameable have no word
+FIRST_SCALE = 2.3  # log of the factor on cosines
 
 
 @dataclass
@@ -56,10 +57,15 @@ class Beit3Grounding(Beit3Model):
                 "heat": nn.Linear(width, patches),
                 "patch": nn.Linear(width, 1),
                 "presence": nn.Linear(width, 1),
-                "scale": nn.ParameterDict({"log": nn.Parameter(torch.tensor(2.3))}),
+                "scale": nn.ParameterDict({"log": nn.Parameter(torch.tensor(FIRST_SCALE))}),
             }
         )
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.ParameterDict):  # also when plain BEiT-3 weights are loaded
+            module.get_parameter("log").data.fill_(FIRST_SCALE)
 
     def forward(  # type: ignore[override]
         self,
