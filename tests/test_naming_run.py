@@ -66,7 +66,7 @@ def test_named_once_and_kept(tmp_path: Path) -> None:
                             quiet)  # fmt: skip
     assert [path and path.name for path in asked] == ["1.png"]
     again = Ledger(tmp_path / "names.jsonl")
-    pairs, about = pairs_of(again, "true")
+    pairs, about = pairs_of(file, again, "true")
     assert sum(not pair.found for pair in pairs) == 3
     # Two empty masks do not overlap: they count as missed.
     assert about == {"mask_iou": pytest.approx(2 / 3), "empty_masks": 3.0, "pictures": 3.0}
@@ -83,7 +83,7 @@ def test_coarser_masks_overlap_less(tmp_path: Path) -> None:
             return Segments.from_masks([shaped(m, shape) for m in true], size=image.size)
 
         name_regions(file, namer, redraw, ledger, shape, "m", quiet)
-        found[shape] = pairs_of(ledger, shape)[1]["mask_iou"]
+        found[shape] = pairs_of(file, ledger, shape)[1]["mask_iou"]
     # A disc is its ellipse, a slanted rod nearly its turned box, and both are far from their boxes.
     assert found["ellipse"] > 0.5
     assert found["rotated-box"] > 0.5

@@ -92,7 +92,7 @@ def test_mistakes_are_explained(models: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="free words"):
         anymask.segment(osm_tiny.picture(), namer="ovsnet-scenes", vocabulary=["a"], verify=True,
                         **ask)  # fmt: skip
-    with pytest.raises(InputError, match="neither verifies"):
+    with pytest.raises(InputError, match="only a WOW-Seg verifies"):
         anymask.segment(osm_tiny.picture(), namer=models["osm"], verify=True, **ask)
     with pytest.raises(CheckpointError):
         anymask.segment(osm_tiny.picture(), namer="segprompt-pocket", **ask)

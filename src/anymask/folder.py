@@ -37,15 +37,23 @@ SUFFIXES = frozenset(
     ]
 )
 FORMATS = ("coco", "png", "overlay", "coco-dataset")
+PICTURES = (("overlay", ".overlay.jpg"), ("png", ".png"))  # format and end of the file
 DATASET = "annotations.json"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A picture and the name of its outputs, relative to the output folder, without suffix."""
+    """A picture.
+
+    Attributes:
+        path: its file.
+        name: of its outputs, relative to the output folder, without suffix.
+        file_name: what data sets call it: relative to the folder that was given.
+    """
 
     path: Path
     name: Path
+    file_name: str
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,10 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
     (``a.jpg.json``, ``a.png.json``).
 
     Raises:
-        InputError: there is no picture.
+        InputError: there is no picture, or ``out`` is no folder.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out is the file {out}: name a folder")
     found: list[tuple[Path, Path]] = []
     inside = out.resolve()
     for path in paths:
@@ -87,6 +97,11 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
                     found.append((file, file.relative_to(path)))
         else:
             found.append((path, Path(path.name)))
+    if not found and any(path.is_dir() and inside == path.resolve() for path in paths):
+        raise InputError(
+            f"{out} is the folder of the pictures itself, whose results would lie among them: name "
+            "another one with --out"
+        )
     if not found:
         kinds = " ".join(sorted(SUFFIXES))
         raise InputError(
@@ -104,7 +119,9 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
             name, number = base.with_name(f"{base.name}-{number}"), number + 1
         if name not in taken:
             taken[name] = file.resolve()
-            tasks.append(Task(file, name))
+            # Of two pictures of one name in different folders the second one has a number.
+            called = relative if name == base else name.with_name(name.name + relative.suffix)
+            tasks.append(Task(file, name, called.as_posix()))
     return tasks
 
 
@@ -145,7 +162,8 @@ def run(
     finished: list[tuple[Task, Path]] = []
     for task in tasks:
         record = (parts if whole else out) / f"{task.name}.json"
-        known = None if overwrite else _finished(record, task, stamp)
+        targets = [out / f"{task.name}{end}" for kind, end in PICTURES if kind in formats]
+        known = None if overwrite else _finished(record, targets, task, stamp)
         if known is not None:
             finished.append((task, record))
             yield Done(task, known, 0.0, skipped=True)
@@ -161,8 +179,12 @@ def run(
             reason = "not enough memory for this picture; try --tile or a smaller picture"
             yield Done(task, None, time.monotonic() - started, reason)
             continue
+        except Exception as error:  # a fault of ours in one picture must not cost the others
+            reason = f"{type(error).__name__}: {error}"
+            yield Done(task, None, time.monotonic() - started, reason)
+            continue
         record.parent.mkdir(parents=True, exist_ok=True)
-        for kind, suffix in (("overlay", ".overlay.jpg"), ("png", ".png")):
+        for kind, suffix in PICTURES:
             if kind in formats:
                 target = out / f"{task.name}{suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +197,7 @@ def run(
                 else:
                     write_overlay(target, image, segments, legend=legend)
         # Written in any case: it is what tells a later run that the picture is done.
-        content = coco_dict(segments, task.path.name)
+        content = coco_dict(segments, task.file_name)
         content["info"] |= {"anymask": {**stamp, "picture": _fingerprint(task.path)}}
         with atomic_write(record) as stream:
             stream.write(json.dumps(content).encode())
@@ -205,8 +227,13 @@ def check_formats(formats: Sequence[str]) -> None:
         )
 
 
-def _finished(record: Path, task: Task, stamp: dict[str, Any]) -> int | None:
-    """Number of segments an earlier run found with the same settings, or None."""
+def _finished(
+    record: Path, targets: Sequence[Path], task: Task, stamp: dict[str, Any]
+) -> int | None:
+    """Number of segments an earlier run found with the same settings, or None; also when one of
+    its other files is gone."""
+    if not all(target.is_file() for target in targets):
+        return None
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         before = content["info"]["anymask"]
@@ -232,4 +259,4 @@ def _collected(
         picture = content["images"][0]
         size = (picture["height"], picture["width"])
         segments = Segments.from_coco(content["annotations"], size)
-        yield {"id": number, "file_name": task.path.name, "name": str(task.name)}, segments
+        yield {"id": number, "file_name": task.file_name, "name": str(task.name)}, segments

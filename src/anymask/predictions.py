@@ -93,6 +93,7 @@ def read_predictions(
     file = JsonFile(path)
     columns = array("q")
     numbers = {image_id: image_id for image_id in data.image_ids}
+    categories: dict[int, int] | None = None
     with file.open() as stream:
         text = JsonText(stream, file.path)
         start = text.peek()
@@ -106,6 +107,8 @@ def read_predictions(
                     _scan_results(text, columns, key, with_classes)
                 elif key == "images":
                     numbers = _pictures_by_name(text, data)
+                elif key == "categories" and with_classes:
+                    categories = _categories_by_name(text, data)
                 else:
                     text.value()
             if not {"annotations", "images"} <= seen:
@@ -116,6 +119,7 @@ def read_predictions(
     table = np.frombuffer(columns, np.int64).reshape(-1, _COLUMNS).copy()
     _number_pictures(table, numbers, file, data)
     if with_classes:
+        _number_categories(table, categories, file, data)
         known = [category["id"] for category in data.categories]
         for row in np.flatnonzero(~np.isin(table[:, 1], known))[:1]:
             raise DataError(
@@ -148,19 +152,76 @@ def _whole(value: Any, says: str) -> int:
 
 def _pictures_by_name(text: JsonText, data: CocoDataset) -> dict[int, int]:
     """The picture numbers of a COCO file -> those of the truth: pictures are found by name."""
-    ids = {str(r.get("file_name", r["id"])): r["id"] for r in data.images}
+    ids = _ids_by_name(data)
     numbers: dict[int, int] = {}
+    names: dict[int, str] = {}
     for image, _, _ in text.items("images", as_utf8=True):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int):
             raise DataError(f"{text.path} has a picture without a whole number as its id.")
         name = str(image.get("file_name", image["id"]))
-        if name not in ids:
+        found = next((ids[end] for end in _ends(name) if ids.get(end) is not None), None)
+        if found is None:
             raise DataError(
                 f"{text.path} has the picture {name}, which {data.path} does not have: do both "
                 "belong to the same data set?"
             )
-        numbers[image["id"]] = ids[name]
+        if found in names:
+            raise DataError(
+                f"{text.path} has two pictures, {names[found]} and {name}, which are both picture "
+                f"{found} of {data.path}: give them different names, with their folders."
+            )
+        names[found] = name
+        numbers[image["id"]] = found
     return numbers
+
+
+def _ids_by_name(data: CocoDataset) -> dict[str, int | None]:
+    """Names of pictures with and without the folders before them -> ids; None for a name without
+    its folders that several pictures have."""
+    whole: dict[str, int | None] = {}
+    ends: dict[str, int | None] = {}
+    for record in data.images:
+        # LVIS has addresses instead of names.
+        address = str(record.get("coco_url", record["id"])).split("/")[-2:]
+        name = str(record.get("file_name") or "/".join(address))
+        whole[name] = record["id"]
+        for end in _ends(name)[1:]:
+            ends[end] = None if end in ends else record["id"]
+    return {**ends, **whole}
+
+
+def _ends(name: str) -> list[str]:
+    """``a/b/c.jpg`` -> itself, ``b/c.jpg`` and ``c.jpg``."""
+    parts = name.split("/")
+    return ["/".join(parts[k:]) for k in range(len(parts))]
+
+
+def _categories_by_name(text: JsonText, data: CocoDataset) -> dict[int, int]:
+    """The category numbers of a COCO file -> those of the truth; -1 for a name that it lacks."""
+    ids = {str(c.get("name", c["id"])): int(c["id"]) for c in data.categories}
+    found: dict[int, int] = {}
+    for category, _, _ in text.items("categories", as_utf8=True):
+        if not isinstance(category, dict) or not isinstance(category.get("id"), int):
+            raise DataError(f"{text.path} has a category without a whole number as its id.")
+        found[category["id"]] = ids.get(str(category.get("name", category["id"])), -1)
+    return found
+
+
+def _number_categories(
+    table: NDArray[np.int64], numbers: dict[int, int] | None, file: JsonFile, data: CocoDataset
+) -> None:
+    """Replace the file's category numbers by the truth's, in place; plain results have those."""
+    if numbers is None or not len(table):
+        return
+    theirs = np.unique(table[:, 1])
+    ours = np.array([numbers.get(number, -1) for number in theirs.tolist()], np.int64)
+    renamed = ours[np.searchsorted(theirs, table[:, 1])]
+    for row in np.flatnonzero(renamed < 0)[:1]:
+        raise DataError(
+            f"{file.path}: result {row} has the category {table[row, 1]}, whose name {data.path} "
+            "does not have."
+        )
+    table[:, 1] = renamed
 
 
 def _number_pictures(

@@ -274,7 +274,6 @@ def name(
     """
     from anymask.methods.osm.inference import OSMNamer
     from anymask.methods.wowseg.inference import WOWSegNamer
-    from anymask.methods.wowseg.vocabulary_mapping import to_own_words, to_vocabulary
 
     if by not in BY:
         raise InputError(f"by is {by!r}: use one of {', '.join(BY)}")
@@ -303,9 +302,7 @@ def name(
             raise InputError("mode and likelihood belong to OSM: this model is a WOW-Seg")
         found = namer(picture, given, longest=longest, temperature=temperature, seed=seed)
     if vocabulary is not None:
-        exact = by == "word"
-        words = Vocabulary.of(vocabulary)
-        found = to_own_words(found, words) if exact else to_vocabulary(found, words)
+        found = _mapped(found, vocabulary, by)
     if verify and isinstance(namer, WOWSegNamer):
         from anymask.methods.wowseg.verification import verify as ask_again
 
@@ -363,9 +360,7 @@ def segment(
     from anymask.methods.wowseg.inference import WOWSegNamer
 
     labelled = load_labeller(namer, device) if isinstance(namer, (str, Path)) else namer
-    check_labeller(labelled, vocabulary, verify, mode)
-    if task not in TASKS:
-        raise InputError(f"task is {task!r}: use one of {', '.join(TASKS)}")
+    check_namer(labelled, vocabulary, verify=verify, mode=mode, by=by, task=task)
     picture = read_image(image)
     found = discover(
         picture,
@@ -392,11 +387,21 @@ def segment(
         )
     else:
         named = labelled(picture, found)
+        if vocabulary is not None:
+            named = _mapped(named, vocabulary, by)
     if task != "objects":
         return as_map(named, task, None if vocabulary is None else Vocabulary.of(vocabulary))
     if keep_unnamed:
         return named
     return named[np.array([label is not None for label in named.labels], bool)]
+
+
+def _mapped(found: Segments, vocabulary: Any, by: str) -> Segments:
+    """Free names as words of a vocabulary."""
+    from anymask.methods.wowseg.vocabulary_mapping import to_own_words, to_vocabulary
+
+    words = Vocabulary.of(vocabulary)
+    return to_own_words(found, words) if by == "word" else to_vocabulary(found, words)
 
 
 def _opinion(model: str | Path | Any, device: str) -> Any:
@@ -405,19 +410,48 @@ def _opinion(model: str | Path | Any, device: str) -> Any:
     return matcher.shares
 
 
-def check_labeller(namer: Any, vocabulary: Any, verify: bool, mode: str | None) -> None:
-    """Whether a namer of :func:`segment` can do what is asked, before any picture is looked at.
+def check_namer(
+    namer: Any,
+    vocabulary: Any,
+    *,
+    verify: bool = False,
+    mode: str | None = None,
+    by: str = "meaning",
+    task: str = "objects",
+) -> None:
+    """Whether a namer of :func:`name` or :func:`segment` can do what is asked, before any picture
+    is looked at; arguments as of :func:`segment`.
 
     Raises:
         InputError: it cannot.
+        VocabularyError: the vocabulary cannot be read.
     """
+    from anymask.methods.osm.inference import OSMNamer
     from anymask.methods.ovsnet.inference import OVSNetMatcher
+    from anymask.methods.wowseg.inference import WOWSegNamer
 
+    for said, value, allowed in (("task", task, TASKS), ("by", by, BY)):
+        if value not in allowed:
+            raise InputError(f"{said} is {value!r}: use one of {', '.join(allowed)}")
     if isinstance(namer, OVSNetMatcher):
         if vocabulary is None:
             raise InputError("this namer chooses from a vocabulary: give one")
         if verify or mode is not None:
             raise InputError("verify and mode belong to namers of free words")
+    words = None if vocabulary is None else Vocabulary.of(vocabulary)
+    if words is not None and not len(words):
+        raise InputError("the vocabulary has no words")
+    if by != "meaning" and words is None:
+        raise InputError(f"{by} needs a vocabulary to choose from")
+    if by == "likelihood" and not isinstance(namer, OSMNamer):
+        raise InputError("likelihood belongs to OSM: this namer is another one")
+    if verify and not isinstance(namer, WOWSegNamer):
+        raise InputError("only a WOW-Seg verifies its names")
+    if mode is not None:
+        modes = namer.model.config.modes if isinstance(namer, OSMNamer) else []
+        if mode not in modes:
+            known = f"this one has {', '.join(modes)}" if modes else "this namer has none"
+            raise InputError(f"no mode {mode!r}: {known}")
 
 
 def match(

@@ -6,7 +6,6 @@ panoptic   PQ, SQ and RQ of things and stuff
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from anymask.data.coco import CocoDataset
 from anymask.data.dense import DenseDataset, panoptic_ids
 from anymask.data.formats.png import read_numbers
+from anymask.data.json_stream import read_json
 from anymask.errors import DataError, InputError
 from anymask.image import read_image
 from anymask.metrics.panoptic import PanopticQuality, Segment
@@ -240,10 +240,7 @@ def measure_panoptic(truth: str | Path, predictions: str | Path) -> Report:
 
 
 def _panoptic_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    content = read_json(path)
     needed = {"annotations", "images", "categories"}
     if not isinstance(content, dict) or not needed <= set(content):
         raise DataError(f"{path} is no panoptic file: it needs {', '.join(sorted(needed))}.")

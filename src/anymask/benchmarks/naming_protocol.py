@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymask.data.json_stream import read_json
 from anymask.errors import DataError
 from anymask.metrics.matching import AREA_RANGES
 from anymask.metrics.naming import Encode, Scorer, naming_scores, naming_summary
@@ -46,15 +46,12 @@ def read_pairs(path: Path) -> list[NamedPair]:
     Raises:
         DataError: a file cannot be read, or a record is of another kind; the message names it.
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted([*path.glob("*.json"), *path.glob("*.json.gz")]) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no .json file")
     found: list[NamedPair] = []
     for file in files:
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read as JSON: {error}") from error
+        rows = read_json(file)
         if not isinstance(rows, list):
             raise DataError(f"{file} is no list of records")
         for number, row in enumerate(rows):
@@ -68,7 +65,7 @@ def _pairs_of(file: Path, number: int, row: Any) -> list[NamedPair]:
             area = row.get("area")
             return [
                 NamedPair(
-                    str(row["prediction"]),
+                    _said(row["prediction"]),
                     str(row["truth"]),
                     None if area is None else float(area),
                     str(row.get("id", number)),
@@ -81,7 +78,7 @@ def _pairs_of(file: Path, number: int, row: Any) -> list[NamedPair]:
                 f"{file}: record {number} has {len(found)} names for {len(truth)} true ones"
             )
         return [
-            NamedPair(str(a), str(b), c, f"{row.get('id', number)}, {k}")
+            NamedPair(_said(a), str(b), c, f"{row.get('id', number)}, {k}")
             for k, (a, b, c) in enumerate(zip(found, truth, areas, strict=True))
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -89,6 +86,11 @@ def _pairs_of(file: Path, number: int, row: Any) -> list[NamedPair]:
             f"{file}: record {number} has neither prediction and truth nor pred_labels and "
             f"gt_labels ({error!r})"
         ) from error
+
+
+def _said(name: Any) -> str:
+    """Null is no name, and not the word "None"."""
+    return "" if name is None else str(name)
 
 
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -58,8 +58,10 @@ def name_regions(
     failed = []
     for number in range(len(file)):
         record = file[number]
-        if ledger.get(record.id, stage) is not None:
-            continue
+        kept = ledger.get(record.id, stage)
+        sizes = [int(pixels) for pixels in area(record.rles)]
+        if kept is not None and kept["image"] == record.image and kept["areas"] == sizes:
+            continue  # another picture or other masks are named again
         try:
             image = file.picture_of(record)
             true = Segments(record.size, record.rles)
@@ -74,7 +76,7 @@ def name_regions(
             "image": record.image,
             "pred_labels": [name or "" for name in names],
             "gt_labels": list(record.names),
-            "areas": [int(pixels) for pixels in area(record.rles)],
+            "areas": sizes,
             "mask_iou": [_iou(a, b) for a, b in zip(shown.rles, record.rles, strict=True)],
             "empty": [bool(flag) for flag in empty],
             "num_masks": len(record.names),
@@ -85,22 +87,28 @@ def name_regions(
     return failed
 
 
-def pairs_of(ledger: Ledger, stage: str) -> tuple[list[NamedPair], dict[str, float]]:
-    """Names and truths of a stage, and how good its masks were: ``mask_iou`` (mean),
-    ``empty_masks`` (how many) and ``pictures``."""
+def pairs_of(
+    file: RegionFile, ledger: Ledger, stage: str
+) -> tuple[list[NamedPair], dict[str, float]]:
+    """Names of a stage beside the truth as the file has it now, and how good its masks were:
+    ``mask_iou`` (mean), ``empty_masks`` (how many) and ``pictures``."""
     pairs: list[NamedPair] = []
     overlaps: list[float] = []
     empty = 0
-    rows = ledger.stage(stage)
-    for key, row in rows.items():
-        found = zip(row["pred_labels"], row["gt_labels"], row["areas"], strict=True)
-        pairs += [NamedPair(a, b, c, f"{key}, {k}") for k, (a, b, c) in enumerate(found)]
+    rows = 0
+    for record in file:
+        row = ledger.get(record.id, stage)
+        if row is None:  # it failed
+            continue
+        rows += 1
+        found = zip(row["pred_labels"], record.names, row["areas"], strict=True)
+        pairs += [NamedPair(a, b, c, f"{record.id}, {k}") for k, (a, b, c) in enumerate(found)]
         overlaps += row["mask_iou"]
         empty += sum(row["empty"])
     return pairs, {
         "mask_iou": float(np.mean(overlaps)) if overlaps else float("nan"),
         "empty_masks": float(empty),
-        "pictures": float(len(rows)),
+        "pictures": float(rows),
     }
 
 

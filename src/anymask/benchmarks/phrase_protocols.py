@@ -6,13 +6,13 @@ concept     cgF1: every thing a phrase means, and whether there is any
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anymask.data.json_stream import read_json
 from anymask.data.phrases import PhraseData, PhraseTruth
 from anymask.errors import DataError
 from anymask.image import read_image
@@ -93,6 +93,7 @@ def _report(title: str, data: PhraseData, name: str, meters: Mapping[str, Any]) 
             "which": data.note or "all",
             "pictures": len({p.image_id for p in data.phrases}),
         },
+        data={"truth": data.digest},
     )
 
 
@@ -105,23 +106,23 @@ def answers_from(path: Path, data: PhraseData) -> Answer:
     Raises:
         DataError: it cannot be read, or a record fits no phrase; the message names it.
     """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise DataError(f"{path} is no list of records")
     by_id = {p.id: p for p in data.phrases}
-    by_text = {(p.image_id, p.text): p for p in data.phrases}
+    by_text: dict[tuple[int, str], list[PhraseTruth]] = {}
+    for p in data.phrases:
+        by_text.setdefault((p.image_id, p.text.lower()), []).append(p)
     found: dict[int, list[RLE]] = {}
     for number, row in enumerate(rows):
         try:
-            phrase = (
-                by_id[int(row["phrase_id"])]
+            # What is said of several things alike has one answer, which counts for each.
+            meant = (
+                [by_id[int(row["phrase_id"])]]
                 if "phrase_id" in row
                 else by_text[int(row["image_id"]), str(row["phrase"]).lower()]
             )
-            rle = from_coco_any(row["segmentation"], data.sizes[phrase.image_id])
+            rle = from_coco_any(row["segmentation"], data.sizes[meant[0].image_id])
         except KeyError as error:
             raise DataError(
                 f"{path}: record {number} fits no phrase of {data.name} ({error}): give phrase_id, "
@@ -129,7 +130,8 @@ def answers_from(path: Path, data: PhraseData) -> Answer:
             ) from error
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: record {number}: {error}") from error
-        found.setdefault(phrase.id, []).append(rle)
+        for phrase in meant:
+            found.setdefault(phrase.id, []).append(rle)
     return lambda image_id, phrases: found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from anymask.errors import InputError
 if TYPE_CHECKING:
     from anymask.image import Image
     from anymask.segments import Segments
-
-PICTURE_ENDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic")
 
 
 def find(
@@ -121,13 +120,17 @@ def told_apart(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Pictures and folders that exist, and phrases.
 
     Raises:
-        InputError: something looks like a picture's name and is not there.
+        InputError: something looks like a picture's name and is not there, or a phrase is empty.
     """
+    from anymask.folder import SUFFIXES
+
     paths, phrases = [], []
     for word in asked:
+        if not word.strip():
+            raise InputError("a phrase is empty: say what to find")
         if Path(word).exists():
             paths.append(Path(word))
-        elif word.lower().endswith(PICTURE_ENDS):
+        elif Path(word).suffix.lower() in SUFFIXES:
             raise InputError(f"there is no picture {word}")
         else:
             phrases.append(word)
@@ -150,9 +153,11 @@ def numbers_of(texts: Sequence[str], count: int, option: str) -> list[list[float
             values = [float(part) for part in text.split(",")]
         except ValueError:
             values = []
-        if len(values) != count:
+        if len(values) != count or not all(map(math.isfinite, values)):
             shape = "X,Y" if count == 2 else "X1,Y1,X2,Y2"
             raise InputError(f"{option} is {text!r}: give {shape} in pixels, without spaces")
+        if count == 4 and not (values[0] < values[2] and values[1] < values[3]):
+            raise InputError(f"{option} is {text!r}: X2 is right of X1, and Y2 below Y1")
         found.append(values)
     return found
 

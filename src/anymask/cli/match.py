@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anymask.cli.options import Device, Format, Out, Overwrite
-from anymask.cli.pictures import do_pictures
+from anymask.cli.pictures import contents, do_pictures
 from anymask.cli.progress import Tenths
 from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
@@ -87,7 +87,7 @@ def match(
         "model": identity(model),
         "words": vocabulary.digest,
         "task": task,
-        "segments": None if segments is None else str(segments),
+        "segments": None if segments is None else contents(segments),
         "min_score": min_score,
         "max_segments": max_segments,
         "void_threshold": void_threshold,

@@ -12,7 +12,7 @@ from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity
 from anymask.cli.find import numbers_of, pointed
 from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
-from anymask.cli.pictures import do_pictures
+from anymask.cli.pictures import contents, do_pictures, words_of
 from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
 
@@ -61,6 +61,7 @@ def name(
     """Call every mask by a free name, all masks of a picture at once."""
     from anymask import folder
     from anymask.loading import load_namer
+    from anymask.verbs import check_namer
     from anymask.verbs import name as name_in
 
     clicks = numbers_of(point, 2, "--point") + numbers_of(not_point, 2, "--not-point")
@@ -75,6 +76,7 @@ def name(
     tasks = folder.plan(paths, out)
     regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
     namer = load_namer(model, device)
+    check_namer(namer, vocabulary, verify=verify, mode=mode, by=by)
     say_scenes_only(model, "--model a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def name_one(image: Image) -> Segments:
@@ -93,12 +95,12 @@ def name(
 
     settings = {
         "model": identity(model),
-        "masks": str(masks or auto or [clicks, boxes, prompter]),
-        "vocabulary": vocabulary,
+        "masks": contents(masks) if masks else str(auto or [clicks, boxes, prompter]),
+        "vocabulary": words_of(vocabulary),
         "verify": verify,
         "mode": mode,
         "by": by,
-        "ensemble": [ensemble, trained],
+        "ensemble": [ensemble, words_of(trained)],
         "longest": longest,
         "max_segments": max_segments,
     }

@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from anymask.segments import Segments
 
 
+def contents(path: Path) -> str:
+    """A file or folder as a setting: its name, and a digest of what lies there now."""
+    import hashlib
+
+    sha = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        state = file.stat()
+        sha.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return f"{path} {sha.hexdigest()[:12]}"
+
+
+def words_of(vocabulary: str | None) -> str | None:
+    """A list of words as a setting: its digest, so that a changed file is another setting."""
+    from anymask.vocabulary import Vocabulary
+
+    return None if vocabulary is None else Vocabulary.of(vocabulary).digest
+
+
 def do_pictures(
     do_one: Callable[[Image], Segments],
     tasks: Sequence[Task],

@@ -10,7 +10,7 @@ import typer
 from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity, parse_tile, with_settings
 from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
-from anymask.cli.pictures import do_pictures
+from anymask.cli.pictures import contents, do_pictures, words_of
 from anymask.cli.scenes_only import say_scenes_only
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def segment(
     """Find every object in pictures and name it; the JSON says where each word comes from."""
     from anymask import folder
     from anymask.loading import load_discoverer, recommended_min_score
-    from anymask.verbs import check_labeller
+    from anymask.verbs import check_namer
     from anymask.verbs import segment as segment_in
 
     formats = folder.parse_formats(format)
@@ -70,7 +70,7 @@ def segment(
     else:
         found, lowest = _proposals(masks), min_score or 0.0
     labeller = _labeller(namer, server_model, device)
-    check_labeller(labeller, vocabulary, verify, mode)
+    check_namer(labeller, vocabulary, verify=verify, mode=mode, by=by, task=task)
     say_scenes_only(namer, "--namer a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def segment_one(image: Image) -> Segments:
@@ -92,12 +92,12 @@ def segment(
         )
 
     settings = {
-        "model": [identity(model), model_settings] if masks is None else str(masks),
+        "model": [identity(model), model_settings] if masks is None else contents(masks),
         "namer": f"{identity(namer)} {server_model or ''}".strip(),
-        "vocabulary": vocabulary,
+        "vocabulary": words_of(vocabulary),
         "verify": verify,
         "by": by,
-        "ensemble": [ensemble, trained],
+        "ensemble": [ensemble, words_of(trained)],
         "task": task,
         "mode": mode,
         "keep_unnamed": keep_unnamed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from anymask.data.coco import CocoDataset
 from anymask.data.dense import panoptic_ids
 from anymask.data.formats.png import read_numbers
+from anymask.data.json_stream import read_json
 from anymask.errors import DataError
 from anymask.image import Image
 from anymask.ops.rle import encode_label_map
@@ -42,10 +42,10 @@ def masks_from(path: str | Path) -> MasksOf:
     if path.is_dir():
         return _from_maps(path, {})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         rows = content["annotations"] if isinstance(content, dict) else content
         panoptic = bool(rows) and all("segments_info" in row for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path} is no COCO-style or panoptic file: {error!r}") from error
     if panoptic:
         beside = path.with_suffix("")
@@ -55,15 +55,30 @@ def masks_from(path: str | Path) -> MasksOf:
 
 def _from_coco(path: Path) -> MasksOf:
     data = CocoDataset.read(path)
-    by_file = {data.image_path(k).name: k for k in data.image_ids}
+    by_file: dict[str, list[int]] = {}
+    for image_id in data.image_ids:
+        by_file.setdefault(data.image_path(image_id).name, []).append(image_id)
 
     def of(image: Image) -> Segments:
-        key = by_file.get(image.path.name if image.path is not None else "")
-        if key is None:
+        name = image.path.as_posix() if image.path is not None else ""
+        keys = by_file.get(name.rsplit("/", 1)[-1], [])
+        if not keys:
             raise DataError(f"{path} has no picture of this name")
+        if len(keys) > 1:  # pictures of one name: their folders tell
+            keys = [k for k in keys if f"/{name}".endswith(f"/{_name_in(data, k)}")]
+        if len(keys) != 1:
+            raise DataError(
+                f"{path} has several pictures of this name, and their folders do not tell which "
+                f"of them {name} is"
+            )
+        key = keys[0]
         return data.annotations_of(key, crowd=False)
 
     return of
+
+
+def _name_in(data: CocoDataset, image_id: int) -> str:
+    return data.image_path(image_id).relative_to(data.images_dir).as_posix()
 
 
 def _scores_of(path: Path, rows: list[Any]) -> dict[str, dict[int, float]]:

@@ -7,6 +7,7 @@ the phrases.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anymask.data.coco import CocoDataset
+from anymask.data.json_stream import read_json
 from anymask.errors import DataError, InputError
 from anymask.ops.rle import RLE, from_coco_any, merge
 
@@ -70,6 +72,16 @@ class PhraseData:
     def __len__(self) -> int:
         return len(self.phrases)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is asked and what is meant, in hex."""
+        sha = hashlib.sha256()
+        for phrase in self.phrases:
+            masks = [[list(rle["size"]), str(rle["counts"])] for rle in phrase.masks]
+            asked = [phrase.id, phrase.image_id, phrase.text, masks]
+            sha.update(json.dumps(asked).encode())
+        return sha.hexdigest()
+
     def by_picture(self) -> Iterator[tuple[int, list[PhraseTruth]]]:
         """Pictures with phrases, and their phrases."""
         found: dict[int, list[PhraseTruth]] = {}
@@ -91,10 +103,7 @@ def read_phrases(
     Raises:
         DataError: it is neither.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    found = read_json(path)
     if isinstance(found, dict) and "phrases" in found and "images" in found:
         return _of_scenes(path, found, images)
     if isinstance(found, dict) and {"images", "annotations"} <= found.keys():
@@ -149,11 +158,21 @@ def _of_scenes(path: Path, found: dict[str, Any], images: Path | None) -> Phrase
 def _of_xdecoder(
     path: Path, found: dict[str, Any], images: Path | None, sentences: Sentences
 ) -> PhraseData:
+    if sentences not in ("first", "all"):
+        raise InputError(f"sentences is {sentences!r}: use first or all")
     sizes, files = _pictures(path, found["images"], images)
     phrases: list[PhraseTruth] = []
     for row in found["annotations"]:
-        if "sentences" not in row:
-            raise DataError(f"{path}: annotation {row.get('id')} has no sentences")
+        if not isinstance(row, dict) or not {"sentences", "image_id", "segmentation"} <= row.keys():
+            named = row.get("id") if isinstance(row, dict) else row
+            raise DataError(
+                f"{path}: annotation {named} has no sentences, or no image_id or segmentation"
+            )
+        if row["image_id"] not in sizes:
+            raise DataError(
+                f"{path}: annotation {row.get('id')} is of image {row['image_id']}, which is not "
+                "among its images"
+            )
         mask = from_coco_any(row["segmentation"], sizes[int(row["image_id"])])
         said = row["sentences"][:1] if sentences == "first" else row["sentences"]
         for sentence in said:
@@ -190,6 +209,12 @@ def read_refcoco(
         refs = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except (OSError, pickle.UnpicklingError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    needed = {"image_id", "ann_id", "split", "sentences"}
+    for number, ref in enumerate(refs if isinstance(refs, list) else [None]):
+        if not isinstance(ref, dict) or not needed <= ref.keys():
+            raise DataError(
+                f"{path}: reference {number} is no record with {', '.join(sorted(needed))}"
+            )
     data = CocoDataset.read(folder / "instances.json", images or folder / "images")
     chosen = [ref for ref in refs if ref.get("split") == split]
     if not chosen:

@@ -90,4 +90,5 @@ def long_side_size(width: int, height: int, side: int) -> tuple[int, int]:
     new_short, new_long = wanted, int(wanted * long / short)
     if new_long > side:
         new_short, new_long = int(side * new_short / new_long), side
+    new_short = max(1, new_short)  # the released code fails on so thin a picture
     return (new_short, new_long) if width <= height else (new_long, new_short)

@@ -62,7 +62,7 @@ def name_a_file(
     def names(image: Image, segments: Segments) -> Sequence[str | None]:
         return in_order(namer.names(image, segments, **options), len(segments))
 
-    left = len(file) - len(ledger.stage(stage))
+    left = sum(ledger.get(record.id, stage) is None for record in file)
     with Progress(left) as advance:
         failed = name_regions(
             file, names, _redraw(masks, prompter, device), ledger, stage, str(identity(model)),
@@ -70,7 +70,7 @@ def name_a_file(
         )  # fmt: skip
     if failed:
         raise PartialFailure(failed)
-    return pairs_of(ledger, stage)
+    return pairs_of(file, ledger, stage)
 
 
 def _redraw(masks: str, prompter: str, device: str) -> Redraw | None:
