@@ -155,6 +155,8 @@ def test_wrong_files_are_refused(files: dict[str, Path], tmp_path: Path) -> None
     data = [CocoDataset.read(files[name]) for name in ("train", "val", "coco")]
     with pytest.raises(DataError, match="not LVIS v1"):
         build_lvis_ow(data[2], data[1], data[2], tmp_path)
+    with pytest.raises(DataError, match="not COCO's instances"):
+        build_lvis_ow(data[0], data[1], data[0], tmp_path)
     split = lvis_ow_split()
     with pytest.raises(DataError, match="share the picture"):
         make_split(data[0], data[0], split, tmp_path / "a", tmp_path / "b")

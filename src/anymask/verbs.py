@@ -146,7 +146,8 @@ def find(
         device: as for :func:`discover`.
 
     Returns:
-        Segments: labelled and best first; for clicks unlabelled and in the order of the prompts.
+        Segments: labelled and best first (referring ones in the order of the phrases); for clicks
+        unlabelled and in the order of the prompts.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -164,6 +165,13 @@ def find(
             if not (shown or pointed or phrases is not None)
             else "phrases, clicks and examples are asked one at a time"
         )
+    if max_segments < 1:
+        raise InputError(f"max_segments is {max_segments}; it is at least 1")
+    for pair in examples or ():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError("every example is a pair of a picture and its masks")
+    if boxes is not None and not len(boxes):
+        raise InputError("there is no box: give at least one, or leave boxes out")
     finder = load_finder(model, device) if isinstance(model, (str, Path)) else model
     if shown:
         if not hasattr(finder, "prompts") or not hasattr(finder, "find"):
@@ -387,6 +395,8 @@ def segment(
         )
     else:
         named = labelled(picture, found)
+        if not isinstance(named, Segments):
+            raise InputError(f"the namer gave {type(named).__name__} instead of Segments")
         if vocabulary is not None:
             named = _mapped(named, vocabulary, by)
     if task != "objects":

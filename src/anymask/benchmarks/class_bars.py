@@ -23,8 +23,8 @@ def class_numbers(report: Report) -> dict[str, float]:
     found = report.metrics.get("per_class")
     if not isinstance(found, dict):
         raise InputError(
-            f"{report.title} has no metric by class: measure semantic, panoptic, coco, lvis or "
-            "lvis-ow"
+            f"{report.title} has no metric by class: recall and phrases have none; measure "
+            "semantic, panoptic, coco, lvis or lvis-ow"
         )
     return {
         str(name): float(value)

@@ -139,6 +139,11 @@ def build_lvis_ow(
     _check_is_lvis(lvis_val)
     split = lvis_ow_split(unseen)
     names = {c.coco_id: c.id for c in lvis_classes() if c.coco_id is not None}
+    if max(coco_train.names, default=0) > 90:  # LVIS numbers its classes otherwise
+        raise DataError(
+            f"{coco_train.path} is not COCO's instances: it has the category "
+            f"{max(coco_train.names)}, and COCO's end at 90"
+        )
     there = set(coco_train.image_ids)
     offset = largest_id(lvis_train)
 

@@ -60,7 +60,7 @@ def regions(
     found: Iterator[r.RegionRecord]
     if coco is not None:
         data = CocoDataset.read(coco, images)
-        above = "" if root is None else f"{data.images_dir.resolve().relative_to(root.resolve())}/"
+        above = "" if root is None else f"{r.below(data.images_dir, root)}/"
         found = r.regions_of_coco(data, most, above)
     elif osprey is not None:
         found = r.regions_of_osprey(osprey, prefix)

@@ -117,6 +117,8 @@ def train(
         plan = _scenes(recipe, init, {"scenes": samples, "size": size, **common})
     elif data is None:
         raise InputError(f"{recipe} needs --data")
+    elif not data.exists():
+        raise InputError(f"--data {data} does not exist")
     elif recipe == "ovsnet":
         from anymask.training.recipes.ovsnet import BATCH, ovsnet
 

@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from anymask.data.regions import RegionRecord
+from anymask.data.regions import RegionRecord, below
 from anymask.errors import DataError
 from anymask.ops.rle import RLE, encode, from_run_lengths
 from anymask.vocabulary import Vocabulary
@@ -198,6 +198,6 @@ def _record(
     name: str, picture: Path, root: Path, named: list[tuple[str, NDArray[np.bool_]]]
 ) -> RegionRecord:
     size = (int(named[0][1].shape[0]), int(named[0][1].shape[1]))
-    file = picture.resolve().relative_to(root.resolve()).as_posix()
+    file = below(picture, root)
     rles = tuple(encode(np.ascontiguousarray(mask)) for _, mask in named)
     return RegionRecord(name, file, size, rles, tuple(name for name, _ in named))

@@ -20,7 +20,7 @@ import numpy as np
 from anymask.data.coco import CocoDataset
 from anymask.data.dense import DenseDataset
 from anymask.data.formats.atomic import atomic_write
-from anymask.errors import DataError, SegmentsError
+from anymask.errors import DataError, InputError, SegmentsError
 from anymask.image import Image, read_image
 from anymask.ops.polygon_fill import fill_polygons
 from anymask.ops.rle import RLE, encode, encode_label_map, from_coco_any, to_coco_str
@@ -252,11 +252,25 @@ def regions_of_dense(data: DenseDataset, root: Path, most: int = MOST) -> Iterat
         labels = data.labels(picture)
         found = {k: rle for k, rle in encode_label_map(labels).items() if k >= 0}
         names = tuple(normalise_category(data.vocabulary.names[k]) for k in found)
-        file = str(picture.image.relative_to(root))
+        file = below(picture.image, root)
         size = (int(labels.shape[0]), int(labels.shape[1]))
         yield from _split(
             RegionRecord(picture.image.stem, file, size, tuple(found.values()), names), most
         )
+
+
+def below(path: Path, root: Path) -> str:
+    """The path relative to a folder, with slashes.
+
+    Raises:
+        InputError: it does not lie in there.
+    """
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        raise InputError(
+            f"{path} does not lie in {root}: give a --root above all pictures"
+        ) from None
 
 
 def regions_of_osprey(

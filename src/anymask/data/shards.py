@@ -11,6 +11,7 @@ so that any process may take any part, and a run may go on in the middle of an e
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -55,8 +56,10 @@ def write_shards(
         ImageError: a picture is missing.
     """
     order = np.random.default_rng(seed).permutation(len(lines))
+    with lines.path.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
     plan = {"source": name, "lines": len(lines), "per_shard": per_shard, "seed": seed,
-            "counts": [int(lines.counts[k]) for k in order]}  # fmt: skip
+            "sha256": content, "counts": [int(lines.counts[k]) for k in order]}  # fmt: skip
     _bind(out, plan)
     starts = range(0, len(order), per_shard)
     shards = [out / f"{name}-{k:06d}.tar" for k in range(len(starts))]
@@ -81,8 +84,8 @@ def _bind(out: Path, plan: dict[str, Any]) -> None:
             there = json.loads((out / name).read_text())
             if any(there.get(key) != value for key, value in plan.items()):
                 raise DataError(
-                    f"{out} holds shards of another file, size or seed: give another folder, or "
-                    "delete it"
+                    f"{out} holds shards of another file (or of what was in it before), size or "
+                    "seed: give another folder, or delete it"
                 )
     if not (out / INDEX).is_file():
         with atomic_write(out / _PLAN) as stream:

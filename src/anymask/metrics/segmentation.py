@@ -196,7 +196,8 @@ def class_wise_recall(
 
 
 def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
-    """COCO's AP and AR: a detection counts for its own class only; means over classes."""
+    """COCO's AP and AR: a detection counts for its own class only; means over classes, and
+    ``per_class``: category id -> AP."""
     ids = sorted({int(c) for truth in _truths(pictures) for c in truth.classes})
     number = {category: k for k, category in enumerate(ids)}
     caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
@@ -206,7 +207,11 @@ def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
             kept = found.rows(_member(found.classes, number.keys()))
             yield _unit(truth, _best_of_each(kept, max_dets), number)
 
-    return _summary(curves(match(units()), len(ids), caps), caps)
+    result = curves(match(units()), len(ids), caps)
+    assert result.precision is not None
+    precision = _row(result.precision, 0)  # T, C
+    per_class = {str(c): mean(precision[:, k]) for c, k in number.items()}
+    return {**_summary(result, caps), "per_class": per_class}
 
 
 @dataclass(frozen=True)

@@ -49,4 +49,4 @@ def show(report: Report, out: Path | None) -> None:
     typer.echo(replace(report, metrics=short).table())
     if out is not None:
         report.to_json(out)
-        typer.echo(f"per class and all: {out}")
+        typer.echo(f"{'per class and all' if 'per_class' in report.metrics else 'all'}: {out}")

@@ -203,7 +203,8 @@ class PhraseFinder:
             two_stage: refine masks by feeding them back.
 
         Returns:
-            Labelled segments, best first.
+            Labelled segments, best first; referring ones in the order of the phrases, semantic
+            ones by falling area.
 
         Raises:
             InputError: no phrase, an empty one, or an unknown task.
@@ -295,7 +296,8 @@ class PhraseFinder:
         answers = _joined(parts)
         if answers is None or not len(answers):
             return Segments.empty(looked.size)
-        kinds = kinds_of(Vocabulary.from_names(list(phrases)))
+        # One by one: phrases that only differ in their case are two phrases.
+        kinds = [kinds_of(Vocabulary.from_names([phrase]))[0] for phrase in phrases]
         ids, segments = panoptic_map(answers, kinds, lowest, self.model.config.nms_iou)
         masks = encode_label_map(ids)
         kept = [one for one in segments if one.id in masks]

@@ -22,6 +22,7 @@ from typing import Any
 from transformers import AutoBackbone, PreTrainedModel
 
 from anymask.data.coco import CocoDataset
+from anymask.errors import CheckpointError
 from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
@@ -134,7 +135,13 @@ def _from_stage1(
 def _with_backbone(model: SegPromptModel, backbone: str | None) -> SegPromptModel:
     """Put pre-trained weights into the backbone; None keeps the random ones."""
     if backbone is not None:
-        weights = AutoBackbone.from_pretrained(backbone, config=model.config.backbone_config)
+        try:
+            weights = AutoBackbone.from_pretrained(backbone, config=model.config.backbone_config)
+        except Exception as error:  # of transformers, its hub client or the network
+            raise CheckpointError(
+                f"the backbone {backbone} cannot be loaded: {error}. It comes from the Hugging "
+                "Face hub: get it once where there is a network"
+            ) from error
         model.backbone.load_state_dict(weights.state_dict())
     return model
 
