@@ -57,7 +57,7 @@ TABLE = (
         source="bundled",
         licence="research use only",
         size=0,
-        sha256="72654046f9cbd22e7f917dc42e50abc9196bf2266e4eadad0dcd8a66ae53fe3e",
+        sha256="7e01e82930a6a0a970908f09e1522ed7d04e005aa9fa95858956f05a9793c6c8",
         note=(
             "trained on photographs some of which carry non-commercial licences; see its model card"
         ),
