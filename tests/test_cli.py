@@ -105,6 +105,30 @@ def test_one_combined_file(photos: Path, tiny_model: Path, tmp_path: Path) -> No
     assert [p.name for p in out.iterdir() if not p.name.startswith(".")] == ["annotations.json"]
 
 
+def test_pictures_of_one_name_in_two_folders_stay_apart(
+    photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    for place in ("a", "b"):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        (tmp_path / "in" / place / "x.jpg").write_bytes((photos / "cat.jpg").read_bytes())
+    out = tmp_path / "out"
+    call = ("discover", tmp_path / "in", "-o", out, "--model", tiny_model)
+    run(*call, "--format", "coco-dataset")
+    data = CocoDataset.read(out / "annotations.json")
+    assert [record["file_name"] for record in data.images] == ["a/x.jpg", "b/x.jpg"]
+    run(*call)
+    (out / "a" / "x.png").unlink()
+    run(*call)
+    assert (out / "a" / "x.png").is_file()
+
+
+def test_the_pictures_own_folder_is_no_place_for_results(
+    photos: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("discover", photos, "-o", photos, "--model", tiny_model, expect=1)
+    assert "name another one with --out" in " ".join(capsys.readouterr().err.split())
+
+
 def test_tiles(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     run(
         "discover", photos / "cat.jpg", "-o", tmp_path / "t", "--model", tiny_model,

@@ -74,6 +74,32 @@ def test_named_once_and_kept(tmp_path: Path) -> None:
         name_regions(file, namer, None, again, "true", "other", quiet)
 
 
+def test_the_file_as_it_is_now_is_measured(tmp_path: Path) -> None:
+    """Fewer lines, other true names and other masks do not meet names of before."""
+    file, ledger = regions(tmp_path), Ledger(tmp_path / "names.jsonl")
+    name_regions(file, namer, None, ledger, "true", "m", quiet)
+    text = (tmp_path / "regions.jsonl").read_text().splitlines()
+    (tmp_path / "regions.jsonl").write_text(text[0].replace("a cup", "a mug") + "\n")
+    short = RegionFile.read(tmp_path / "regions.jsonl")
+    asked = []
+
+    def counting(image: Image, segments: Segments) -> Sequence[str | None]:
+        asked.append(image.path)
+        return namer(image, segments)
+
+    name_regions(short, counting, None, ledger, "true", "m", quiet)
+    pairs, about = pairs_of(short, ledger, "true")
+    assert [pair.truth for pair in pairs] == ["a mug", "rod", "no"]
+    assert (about["pictures"], asked) == (1.0, [])
+    other = encode(np.ones((40, 56), bool))
+    record = short[0]
+    changed = RegionRecord("0", "0.png", (40, 56), (other, *record.rles[1:]), record.names)
+    write_regions([changed], tmp_path / "regions.jsonl")
+    name_regions(RegionFile.read(tmp_path / "regions.jsonl"), counting, None, ledger, "true", "m",
+                 quiet)  # fmt: skip
+    assert len(asked) == 1
+
+
 def test_coarser_masks_overlap_less(tmp_path: Path) -> None:
     file, ledger = regions(tmp_path, 1), Ledger(tmp_path / "names.jsonl")
     found = {}

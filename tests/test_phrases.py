@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 from pathlib import Path
@@ -18,11 +19,17 @@ from anymask.benchmarks.phrase_protocols import (
 )
 from anymask.cli.app import app
 from anymask.data.coco import CocoDataset
-from anymask.data.phrases import class_names, read_phrases, read_refcoco
+from anymask.data.phrases import (
+    PhraseData,
+    PhraseTruth,
+    class_names,
+    read_phrases,
+    read_refcoco,
+)
 from anymask.errors import DataError
 from anymask.metrics.concept import ConceptMeter
 from anymask.metrics.referring import ReferringMeter
-from anymask.ops.rle import area, decode
+from anymask.ops.rle import area, decode, encode, to_coco_str
 
 RUN = CliRunner()
 
@@ -119,6 +126,27 @@ def test_scenes_answer_themselves(scenes: Path, tmp_path: Path) -> None:
     report = measure_concept(data, answer)
     assert report["cgF1"] == pytest.approx(1)
     assert "kind nothing" in report.slices
+
+
+def test_answers_by_text(tmp_path: Path) -> None:
+    """Names with capitals fit, and what is said of two things alike answers both."""
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0, :4], masks[1, 4:] = True, True
+    rles = [encode(mask) for mask in masks]
+    phrases = (
+        PhraseTruth(1, 5, "Lamp", (rles[0],), thing=1),
+        PhraseTruth(2, 5, "Lamp", (rles[1],), thing=2),
+        PhraseTruth(3, 5, "cup", ()),
+    )
+    data = PhraseData("x", {5: (8, 8)}, {}, phrases)
+    row = {"image_id": 5, "phrase": "lamp", "segmentation": to_coco_str(rles[0])}
+    path = tmp_path / "p.json.gz"
+    path.write_bytes(gzip.compress(json.dumps([row]).encode()))
+    found = answers_from(path, data)(5, phrases)
+    assert {key: len(value) for key, value in found.items()} == {1: 1, 2: 1}
+    other = PhraseData("x", {5: (8, 8)}, {}, phrases[:2])
+    assert data.digest != other.digest
+    assert measure_concept(data, answers_from(path, data)).data == {"truth": data.digest}
 
 
 @pytest.mark.parametrize("protocol", ["referring", "concept"])

@@ -167,6 +167,55 @@ def test_predictions_stay_in_their_file(world: Path, tmp_path: Path) -> None:
     assert len(found[truth.image_ids[0]].rles) == count
 
 
+def as_coco(world: Path, path: Path) -> dict[str, Any]:
+    """The truth as another tool's COCO file: pictures and categories have other numbers there."""
+    content = json.loads((world / "instances.json").read_text())
+    last = max(c["id"] for c in content["categories"]) + 1
+    found = {
+        "images": [{**r, "id": r["id"] + 900} for r in content["images"]],
+        "categories": [{**c, "id": last - c["id"]} for c in content["categories"]],
+        "annotations": [
+            {**r, "image_id": r["image_id"] + 900, "category_id": last - r["category_id"],
+             "score": 0.5}
+            for r in content["annotations"]
+        ],
+    }  # fmt: skip
+    path.write_text(json.dumps(found))
+    return found
+
+
+def test_coco_files_fit_by_name(world: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    content = as_coco(world, path)
+    assert measure(world / "instances.json", path, "coco")["AP"] == pytest.approx(1)
+    category = content["annotations"][0]["category_id"]
+    for row in content["categories"]:
+        row["name"] = "frob" if row["id"] == category else row["name"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"result 0 has the category .* whose name"):
+        measure(world / "instances.json", path, "coco")
+    assert measure(world / "instances.json", path, "recall")["AR@100"] == pytest.approx(1)
+
+
+def test_pictures_fit_by_address_and_by_the_end_of_their_name(world: Path, tmp_path: Path) -> None:
+    """LVIS has addresses instead of names, and tools leave folders out or put them before."""
+    path, truth = tmp_path / "found.json", tmp_path / "truth.json"
+    content = as_coco(world, path)
+    true = json.loads((world / "instances.json").read_text())
+    for record in true["images"]:
+        record["coco_url"] = f"http://x.org/train/{record.pop('file_name')}"
+    truth.write_text(json.dumps(true))
+    for above in ("", "train/", "photos/train/"):
+        for record, named in zip(content["images"], true["images"], strict=True):
+            record["file_name"] = above + named["coco_url"].rsplit("/", 1)[1]
+        path.write_text(json.dumps(content))
+        assert measure(truth, path, "recall")["AR@100"] == pytest.approx(1)
+    content["images"][1]["file_name"] = "other/" + content["images"][0]["file_name"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="two pictures"):
+        measure(truth, path, "recall")
+
+
 def test_nothing_found_is_zero(world: Path, tmp_path: Path) -> None:
     path = tmp_path / "empty.json"
     path.write_text("[]")

@@ -51,6 +51,32 @@ def test_with_functions() -> None:
     np.testing.assert_allclose(whole.scores, [0.9, 0.8, 0.7])
 
 
+def test_any_namer_speaks_the_words_of_a_vocabulary() -> None:
+    def namer(image: Image, segments: Segments) -> Segments:
+        return segments.with_labels(["Car", "frob", None], [0.5, 0.6, 0.0], "test")
+
+    ask: Any = {"namer": namer, "discoverer": two_halves, "vocabulary": ["car", "tree"]}
+    found = anymask.segment(osm_tiny.picture(), by="word", **ask)
+    assert found.labels == ("car",)
+    for wrong, message in (
+        ({"by": "likelihood"}, "belongs to OSM"),
+        ({"by": "nonsense"}, "use one of"),
+        ({"task": "nonsense"}, "use one of"),
+        ({"mode": "coco"}, "no mode"),
+        ({"verify": True}, "only a WOW-Seg"),
+        ({"by": "word", "vocabulary": None}, "needs a vocabulary"),
+    ):
+        options: Any = {**ask, **wrong}
+        with pytest.raises(InputError, match=message):
+            anymask.segment(osm_tiny.picture(), **options)
+
+    def broken(image: Image, segments: Segments) -> Any:
+        return None
+
+    with pytest.raises(InputError, match="instead of Segments"):
+        anymask.segment(osm_tiny.picture(), namer=broken, discoverer=two_halves)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("namers")

@@ -57,6 +57,29 @@ def test_folders_of_maps(tmp_path: Path, photo: Image) -> None:
         masks_from(tmp_path / "none")
 
 
+def test_pictures_of_one_name_are_told_by_their_folders(tmp_path: Path) -> None:
+    mask = {"size": [6, 8], "counts": [0, 6, 42]}
+    other = {"size": [6, 8], "counts": [0, 12, 36]}
+    file = {
+        "images": [
+            {"id": 1, "file_name": "a/photo.jpg", "height": 6, "width": 8},
+            {"id": 2, "file_name": "b/photo.jpg", "height": 6, "width": 8},
+        ],
+        "annotations": [
+            {"id": k, "image_id": k, "category_id": 1, "segmentation": rle, "iscrowd": 0}
+            for k, rle in ((1, mask), (2, other))
+        ],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(file))
+    masks = masks_from(tmp_path / "x.json")
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    assert masks(Image(pixels, tmp_path / "a" / "photo.jpg")).areas.tolist() == [6]
+    assert masks(Image(pixels, tmp_path / "b" / "photo.jpg")).areas.tolist() == [12]
+    with pytest.raises(DataError, match="do not tell"):
+        masks(Image(pixels, Path("photo.jpg")))
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[3]")
     with pytest.raises(DataError, match="no COCO-style"):

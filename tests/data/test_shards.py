@@ -41,6 +41,17 @@ def lines(folder: Path, pictures: int = 23) -> RegionFile:
     return RegionFile.read(folder / "x.jsonl")
 
 
+def test_changed_lines_are_no_longer_the_same_shards(tmp_path: Path) -> None:
+    file = lines(tmp_path / "in", 4)
+    list(write_shards("x", file, tmp_path / "out", per_shard=2))
+    list(write_shards("x", file, tmp_path / "out", per_shard=2))
+    text = (tmp_path / "in" / "x.jsonl").read_text()
+    (tmp_path / "in" / "x.jsonl").write_text(text.replace("thing 1", "thong 1"))
+    changed = RegionFile.read(tmp_path / "in" / "x.jsonl")
+    with pytest.raises(DataError, match="delete it"):
+        list(write_shards("x", changed, tmp_path / "out", per_shard=2))
+
+
 def test_every_line_and_picture_comes_back(tmp_path: Path) -> None:
     file = lines(tmp_path / "in")
     written = list(write_shards("x", file, tmp_path / "out", per_shard=5))

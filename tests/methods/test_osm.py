@@ -150,6 +150,7 @@ def test_o8_labels() -> None:
 )  # fmt: skip
 def test_o9_resizing(size: tuple[int, int], want: tuple[int, int]) -> None:
     assert long_side_size(*size, 1120) == want
+    assert min(long_side_size(2000, 2, 240)) == 1
 
 
 def test_o12_confidence() -> None:
