@@ -135,7 +135,8 @@ def _scan_results(text: JsonText, columns: array[int], key: str, with_classes: b
         if not isinstance(record, dict) or not {"image_id", "segmentation", "score"} <= set(record):
             raise DataError(f"{where} needs the keys image_id, segmentation and score.")
         score = record["score"]
-        if not isinstance(score, (int, float)) or not math.isfinite(score):
+        number = isinstance(score, (int, float)) and not isinstance(score, bool)
+        if not number or not math.isfinite(score):
             raise DataError(f"{where} has the score {score!r}: a finite number is needed.")
         image = _whole(record["image_id"], f"{where} has the image_id")
         category = (

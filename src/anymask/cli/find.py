@@ -63,6 +63,7 @@ def find(
     The phrases, or the examples' category names, become the labels.
     """
     from anymask import folder
+    from anymask.methods.openworldsam.inference import TASKS
 
     paths, phrases = told_apart(asked or [])
     if phrases_file is not None:
@@ -77,6 +78,14 @@ def find(
             else "nothing to look for: give a phrase ('red cup'), --point X,Y, --box X1,Y1,X2,Y2, "
             "--like FILE or --bank FILE"
         )
+    if names is not None and not questions[2]:
+        raise InputError("--names chooses among examples: give --like or --bank")
+    if names is not None and not any(name.strip() for name in names.split(",")):
+        raise InputError("--names is empty: give names of examples, separated by commas")
+    if (task != "instance" or two_stage) and not phrases:
+        raise InputError("--task and --two-stage belong to phrases")
+    if task not in TASKS:
+        raise InputError(f"--task is {task!r}: use one of {', '.join(TASKS)}")
     if not paths and (save_bank is None or not questions[2]):
         raise InputError("nothing to do: name a picture or a folder that exists")
     if paths and not questions[2]:
