@@ -80,7 +80,7 @@ TABLE = (
         source="bundled",
         licence="Apache-2.0",
         size=0,
-        sha256="0e7910e755422067e1b97525a4ed6c70e1cd8ef8eea95160d2423e5abf55cd7d",
+        sha256="d0cf0b323a7240a5e6ae0ac5bcd8a0f8f155941e4836e05c288cf1a266c7bb58",
         note="phrases, clicks and boxes on scenes; for photographs use a SAM 2 or OpenWorldSAM",
         scenes_only=True,
     ),

@@ -64,5 +64,5 @@ def beit3_scenes(
         scenes,
         batch_size,
         seed,
-        lr=1e-2,
+        lr=4e-3,
     )

@@ -76,7 +76,7 @@ def scenes_config(sam2: Path, beit3: Path, **changes: Any) -> OpenWorldSAMConfig
         "dropout": 0.0,
         **LOSSES,
         "presence_threshold": 0.12,
-        "score_threshold": 0.1,
+        "score_threshold": 0.05,
     }
     return OpenWorldSAMConfig(**{**settings, **changes})
 
