@@ -12,9 +12,9 @@ from anymask.data.scenes import make_scene
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.training.recipe import train
 from anymask.training.recipes.on_scenes import on_scenes
+from anymask.training.recipes.word_pixels import LEVELS, SceneWords, WordPixels
 from anymask.training.scene_phrases import NAMES, word_weights
 from anymask.training.scene_windows import UNNAMED, WindowCollate, words_of_pixels
-from anymask.training.word_pixels import LEVELS, SceneWords, WordPixels
 
 SIZE = 64
 

@@ -24,12 +24,12 @@ from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, Prom
 from anymask.metrics.segmentation import Regions, class_aware
 from anymask.segments import Segments
 from anymask.training.recipes.on_scenes import on_scenes
+from anymask.training.recipes.word_pixels import SceneWords, WordPixels
 from anymask.training.scene_samples import SceneSamples
 from anymask.training.scene_windows import WindowCollate
 from anymask.training.studies._scenes import held_out
 from anymask.training.studies.segprompt_ablations import PROMPTS, SEGMENTER
 from anymask.training.study import Arm, Job, Ordering, Study
-from anymask.training.word_pixels import SceneWords, WordPixels
 
 SIZE = 128
 BATCH = 16
