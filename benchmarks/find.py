@@ -206,7 +206,7 @@ def timed(what: Callable[[], Any], rounds: int) -> tuple[float, Any]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["tiny", "large"], choices=["tiny", "large"])
-    parser.add_argument("--phrases", type=int, default=150)
+    parser.add_argument("--phrases", type=int, default=150, help="at least 1")
     parser.add_argument("--points", type=int, default=32, help="a side of the grid; 0 = leave out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
