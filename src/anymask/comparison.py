@@ -7,7 +7,6 @@ reaches that IoU, each segment serving one object.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from anymask.data.coco import CocoDataset
+from anymask.data.json_stream import read_json
 from anymask.draw import Color, annotate, line_width, write_line
 from anymask.errors import DataError
 from anymask.image import Image
@@ -67,10 +67,7 @@ class Results:
             DataError: neither of the two, a list without a truth, or an unknown picture.
         """
         path = Path(path)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as JSON: {error}") from error
+        content = read_json(path)
         if isinstance(content, dict):
             data = CocoDataset.read(path)
             pictures = {

@@ -198,7 +198,7 @@ def run(
                     write_overlay(target, image, segments, legend=legend)
         # Written in any case: it is what tells a later run that the picture is done.
         content = coco_dict(segments, task.file_name)
-        content["info"] |= {"anymask": {**stamp, "picture": _fingerprint(task.path)}}
+        content["info"] |= {"anymask": {**stamp, "picture": fingerprint(task.path)}}
         with atomic_write(record) as stream:
             stream.write(json.dumps(content).encode())
         finished.append((task, record))
@@ -238,14 +238,14 @@ def _finished(
         content = json.loads(record.read_text(encoding="utf-8"))
         before = content["info"]["anymask"]
         same = {k: before[k] for k in stamp} == json.loads(json.dumps(stamp))
-        if same and before["picture"] == _fingerprint(task.path):
+        if same and before["picture"] == fingerprint(task.path):
             return len(content["annotations"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def _fingerprint(path: Path) -> list[int]:
+def fingerprint(path: Path) -> list[int]:
     """Size in bytes and time of change in nanoseconds: whether it is still the same file."""
     state = os.stat(path)
     return [state.st_size, state.st_mtime_ns]

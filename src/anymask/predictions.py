@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,15 +117,25 @@ def read_predictions(
             raise DataError(f"{path} is not a list of results, nor a COCO file with its images.")
         text.end()
     table = np.frombuffer(columns, np.int64).reshape(-1, _COLUMNS).copy()
-    _number_pictures(table, numbers, file, data)
+    _renumber(
+        table[:, 0],
+        numbers,
+        lambda row, image: (
+            f"{path}: result {row} is of image {image}, which {data.path} does not have: do both "
+            "belong to the same data set?"
+        ),
+    )
     if with_classes:
-        _number_categories(table, categories, file, data)
-        known = [category["id"] for category in data.categories]
-        for row in np.flatnonzero(~np.isin(table[:, 1], known))[:1]:
-            raise DataError(
-                f"{path}: result {row} has the category {table[row, 1]}, which {data.path} does "
-                "not have."
-            )
+        own = {int(category["id"]): int(category["id"]) for category in data.categories}
+        which = "which" if categories is None else "whose name"
+        _renumber(
+            table[:, 1],
+            own if categories is None else categories,
+            lambda row, category: (
+                f"{path}: result {row} has the category {category}, {which} {data.path} does not "
+                "have."
+            ),
+        )
     return Predictions(file, data, table, with_classes)
 
 
@@ -198,43 +208,31 @@ def _ends(name: str) -> list[str]:
 
 
 def _categories_by_name(text: JsonText, data: CocoDataset) -> dict[int, int]:
-    """The category numbers of a COCO file -> those of the truth; -1 for a name that it lacks."""
+    """The category numbers of a COCO file -> those of the truth, of names that both have."""
     ids = {str(c.get("name", c["id"])): int(c["id"]) for c in data.categories}
     found: dict[int, int] = {}
     for category, _, _ in text.items("categories", as_utf8=True):
         if not isinstance(category, dict) or not isinstance(category.get("id"), int):
             raise DataError(f"{text.path} has a category without a whole number as its id.")
-        found[category["id"]] = ids.get(str(category.get("name", category["id"])), -1)
+        name = str(category.get("name", category["id"]))
+        if name in ids:
+            found[category["id"]] = ids[name]
     return found
 
 
-def _number_categories(
-    table: NDArray[np.int64], numbers: dict[int, int] | None, file: JsonFile, data: CocoDataset
+def _renumber(
+    column: NDArray[np.int64], numbers: Mapping[int, int], wrong: Callable[[int, int], str]
 ) -> None:
-    """Replace the file's category numbers by the truth's, in place; plain results have those."""
-    if numbers is None or not len(table):
-        return
-    theirs = np.unique(table[:, 1])
-    ours = np.array([numbers.get(number, -1) for number in theirs.tolist()], np.int64)
-    renamed = ours[np.searchsorted(theirs, table[:, 1])]
-    for row in np.flatnonzero(renamed < 0)[:1]:
-        raise DataError(
-            f"{file.path}: result {row} has the category {table[row, 1]}, whose name {data.path} "
-            "does not have."
-        )
-    table[:, 1] = renamed
+    """Replace the file's numbers by the truth's, in place.
 
-
-def _number_pictures(
-    table: NDArray[np.int64], numbers: Mapping[int, int], file: JsonFile, data: CocoDataset
-) -> None:
-    """Replace the file's picture numbers by the truth's, in place."""
+    Args:
+        column: of the table.
+        numbers: the file's -> the truth's.
+        wrong: result and its number, which is none of them -> what to say.
+    """
     theirs = np.array(sorted(numbers), np.int64)
-    for row in np.flatnonzero(~np.isin(table[:, 0], theirs))[:1]:
-        raise DataError(
-            f"{file.path}: result {row} is of image {table[row, 0]}, which {data.path} does not "
-            "have: do both belong to the same data set?"
-        )
+    for row in np.flatnonzero(~np.isin(column, theirs))[:1].tolist():
+        raise DataError(wrong(row, int(column[row])))
     ours = np.array([numbers[number] for number in theirs.tolist()], np.int64)
-    if len(table):
-        table[:, 0] = ours[np.searchsorted(theirs, table[:, 0])]
+    if len(column):
+        column[:] = ours[np.searchsorted(theirs, column)]

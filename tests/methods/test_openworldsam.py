@@ -17,7 +17,7 @@ from anymask.errors import CheckpointError, InputError
 from anymask.methods.openworldsam import OpenWorldSAMConfig, OpenWorldSAMModel, PhraseFinder
 from anymask.methods.openworldsam.adapter import Adapter, SoftPrompting
 from anymask.methods.openworldsam.collate import Collate
-from anymask.methods.openworldsam.loss import PhraseLoss, best_iou, focal_cost
+from anymask.methods.openworldsam.loss import PhraseLoss, focal_cost, iou_at_full_size
 from anymask.methods.openworldsam.model import padded_phrases
 from anymask.methods.openworldsam.results import (
     Answers,
@@ -422,8 +422,8 @@ def test_the_object_score_learns_how_much_was_found() -> None:
     logits[1, 1] = 9.0
     things = [torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(0, 4, 4, dtype=torch.bool)]
     things[0][0, 0] = True
-    assert best_iou(logits[0], things[0]).tolist() == [0.5, 0.0]
-    assert best_iou(logits[1], things[1]).tolist() == [0.0, 0.0]
+    assert iou_at_full_size(logits[0], things[0]).tolist() == [0.5, 0.0]
+    assert iou_at_full_size(logits[1], things[1]).tolist() == [0.0, 0.0]
     scores = torch.tensor([[0.3, -1.0], [2.0, -2.0]])
     loss = PhraseLoss(presence_weight=2.0)
     iou = torch.zeros(2, 2)

@@ -12,9 +12,9 @@ from anymask.methods.segprompt.dense_loss import (
     LABELLED_WEIGHT,
     UNLABELLED_WEIGHT,
     DenseLoss,
-    best_iou,
     cells,
 )
+from anymask.nn.losses import best_iou
 
 
 def config(**changes: object) -> SegPromptConfig:

@@ -28,6 +28,7 @@ from anymask.benchmarks.duplicates import find_duplicates, fine_share
 from anymask.benchmarks.similarity import SENTENCE, Embed, measure_similarity
 from anymask.data.dense import DenseDataset
 from anymask.data.formats.atomic import atomic_write
+from anymask.data.json_stream import read_json
 from anymask.errors import DataError, InputError
 from anymask.version import __version__
 from anymask.vocabulary import Category, Vocabulary, normalise
@@ -83,10 +84,7 @@ class Rules:
         Raises:
             DataError: it is not JSON, or has an entry that nobody knows.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as JSON: {error}") from error
+        content = read_json(path)
         content = {k: v for k, v in content.items() if k != "candidates"}
         if unknown := content.keys() - cls.__dataclass_fields__.keys():
             raise DataError(f"{path} has the unknown entry {sorted(unknown)[0]!r}.")

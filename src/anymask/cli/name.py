@@ -12,7 +12,7 @@ from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity
 from anymask.cli.find import numbers_of, pointed
 from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
-from anymask.cli.pictures import contents, do_pictures, words_of
+from anymask.cli.pictures import contents, digest_of, do_pictures, words_of
 from anymask.cli.scenes_only import say_scenes_only
 from anymask.errors import InputError
 
@@ -74,9 +74,10 @@ def name(
         )
     formats = folder.parse_formats(format)
     tasks = folder.plan(paths, out)
+    words, taught = words_of(vocabulary), words_of(trained)
     regions = _regions(masks, clicks, len(point), boxes, auto, prompter, max_segments, device)
     namer = load_namer(model, device)
-    check_namer(namer, vocabulary, verify=verify, mode=mode, by=by)
+    check_namer(namer, words, verify=verify, mode=mode, by=by)
     say_scenes_only(model, "--model a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def name_one(image: Image) -> Segments:
@@ -84,23 +85,23 @@ def name(
             image,
             regions(image),
             model=namer,
-            vocabulary=vocabulary,
+            vocabulary=words,
             verify=verify,
             longest=longest,
             mode=mode,
             by=by,
             ensemble=ensemble,
-            trained=trained,
+            trained=taught,
         )
 
     settings = {
         "model": identity(model),
         "masks": contents(masks) if masks else str(auto or [clicks, boxes, prompter]),
-        "vocabulary": words_of(vocabulary),
+        "vocabulary": digest_of(words),
         "verify": verify,
         "mode": mode,
         "by": by,
-        "ensemble": [ensemble, words_of(trained)],
+        "ensemble": [ensemble, digest_of(taught)],
         "longest": longest,
         "max_segments": max_segments,
     }

@@ -14,25 +14,32 @@ if TYPE_CHECKING:
     from anymask.folder import Task
     from anymask.image import Image
     from anymask.segments import Segments
+    from anymask.vocabulary import Vocabulary
 
 
 def contents(path: Path) -> str:
     """A file or folder as a setting: its name, and a digest of what lies there now."""
     import hashlib
 
+    from anymask.folder import fingerprint
+
     sha = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
-        state = file.stat()
-        sha.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        sha.update(f"{file} {fingerprint(file)}\n".encode())
     return f"{path} {sha.hexdigest()[:12]}"
 
 
-def words_of(vocabulary: str | None) -> str | None:
-    """A list of words as a setting: its digest, so that a changed file is another setting."""
+def words_of(vocabulary: str | None) -> Vocabulary | None:
+    """A list of words, read once for all pictures."""
     from anymask.vocabulary import Vocabulary
 
-    return None if vocabulary is None else Vocabulary.of(vocabulary).digest
+    return None if vocabulary is None else Vocabulary.of(vocabulary)
+
+
+def digest_of(words: Vocabulary | None) -> str | None:
+    """A list of words as a setting: a changed file is another setting."""
+    return None if words is None else words.digest
 
 
 def do_pictures(

@@ -10,7 +10,7 @@ import typer
 from anymask.checkpoints import DEFAULT_NAMER
 from anymask.cli.discover import identity, parse_tile, with_settings
 from anymask.cli.options import By, Device, Ensemble, Format, Out, Overwrite, Trained
-from anymask.cli.pictures import contents, do_pictures, words_of
+from anymask.cli.pictures import contents, digest_of, do_pictures, words_of
 from anymask.cli.scenes_only import say_scenes_only
 
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ def segment(
     formats = folder.parse_formats(format)
     side = parse_tile(tile)
     tasks = folder.plan(paths, out)
+    words, taught = words_of(vocabulary), words_of(trained)
     if masks is None:
         found: Any = with_settings(load_discoverer(model, device), model_settings)
         lowest = recommended_min_score(found) if min_score is None else min_score
     else:
         found, lowest = _proposals(masks), min_score or 0.0
     labeller = _labeller(namer, server_model, device)
-    check_namer(labeller, vocabulary, verify=verify, mode=mode, by=by, task=task)
+    check_namer(labeller, words, verify=verify, mode=mode, by=by, task=task)
     say_scenes_only(namer, "--namer a WOW-Seg, InternVL or OSM checkpoint, see docs/name.md")
 
     def segment_one(image: Image) -> Segments:
@@ -78,11 +79,11 @@ def segment(
             image,
             namer=labeller,
             discoverer=found,
-            vocabulary=vocabulary,
+            vocabulary=words,
             verify=verify,
             by=by,
             ensemble=ensemble,
-            trained=trained,
+            trained=taught,
             mode=mode,
             task=task,  # type: ignore[arg-type]
             keep_unnamed=keep_unnamed,
@@ -94,10 +95,10 @@ def segment(
     settings = {
         "model": [identity(model), model_settings] if masks is None else contents(masks),
         "namer": f"{identity(namer)} {server_model or ''}".strip(),
-        "vocabulary": words_of(vocabulary),
+        "vocabulary": digest_of(words),
         "verify": verify,
         "by": by,
-        "ensemble": [ensemble, words_of(trained)],
+        "ensemble": [ensemble, digest_of(taught)],
         "task": task,
         "mode": mode,
         "keep_unnamed": keep_unnamed,

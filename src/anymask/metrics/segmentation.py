@@ -208,10 +208,7 @@ def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
             yield _unit(truth, _best_of_each(kept, max_dets), number)
 
     result = curves(match(units()), len(ids), caps)
-    assert result.precision is not None
-    precision = _row(result.precision, 0)  # T, C
-    per_class = {str(c): mean(precision[:, k]) for c, k in number.items()}
-    return {**_summary(result, caps), "per_class": per_class}
+    return {**_summary(result, caps), "per_class": _by_class(result, ids)}
 
 
 @dataclass(frozen=True)
@@ -264,8 +261,7 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
     for letter in "rcf":
         columns = [number[c] for c in ids if federation.frequency[c] == letter]
         out[f"AP{letter}"] = mean(precision[:, columns])
-    per_class = {str(c): mean(precision[:, k]) for c, k in number.items()}
-    return {**out, "per_class": per_class}
+    return {**out, "per_class": _by_class(result, ids)}
 
 
 def _unit(
@@ -336,6 +332,13 @@ def _summary(result: Curves, caps: list[int]) -> dict[str, float]:
     for row, area in enumerate(RANGES[1:], 1):
         out[f"AP_{area}"] = mean(_row(result.precision, row))
     return out
+
+
+def _by_class(result: Curves, ids: list[int]) -> dict[str, float]:
+    """AP of every class."""
+    assert result.precision is not None
+    precision = _row(result.precision, 0)  # T, C
+    return {str(category): mean(precision[:, k]) for k, category in enumerate(ids)}
 
 
 def _row(values: NDArray[np.float64], row: int) -> NDArray[np.float64]:

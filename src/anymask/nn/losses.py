@@ -117,3 +117,14 @@ def focal_entropy(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: flo
     probability = logits.sigmoid()
     right = probability * truth + (1 - probability) * (1 - truth)
     return (alpha * truth + (1 - alpha) * (1 - truth)) * (1 - right) ** gamma * entropy
+
+
+def best_iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """Highest IoU of each mask (N, P logits) with any object (G, P): (N,) in [0, 1]."""
+    if len(truth) == 0:
+        return masks.new_zeros(len(masks))
+    inside = (masks > 0).float()
+    whole = (truth > 0.5).float()
+    overlap = inside @ whole.T
+    union = inside.sum(1)[:, None] + whole.sum(1)[None] - overlap
+    return (overlap / union.clamp(min=1)).amax(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymask.nn.distributed import mean_over_processes
-from anymask.nn.losses import dice_loss, focal_entropy
+from anymask.nn.losses import best_iou, dice_loss, focal_entropy
 from anymask.nn.matching import assign, pairwise_dice
 
 ALPHA, GAMMA = 0.25, 2.0
@@ -121,7 +121,9 @@ class PhraseLoss:
             total = sum(each, zero)
             parts["iou"] = self.iou_weight * total / phrases
         if self.presence_weight:
-            goal = torch.stack([best_iou(*pair) for pair in zip(logits, masks, strict=True)])
+            goal = torch.stack(
+                [iou_at_full_size(*pair) for pair in zip(logits, masks, strict=True)]
+            )
             entropy = F.binary_cross_entropy_with_logits(
                 object_logits, goal.to(object_logits), reduction="none"
             )
@@ -139,7 +141,7 @@ class PhraseLoss:
 
 
 @torch.no_grad()
-def best_iou(logits: Tensor, masks: Tensor) -> Tensor:
+def iou_at_full_size(logits: Tensor, masks: Tensor) -> Tensor:
     """Highest IoU of each mask with any thing, at the picture's size.
 
     Args:
@@ -149,10 +151,5 @@ def best_iou(logits: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (K,) float32 in 0..1; zeros where there is no thing.
     """
-    if not len(masks):
-        return logits.new_zeros(len(logits), dtype=torch.float32)
     full = F.interpolate(logits[None].float(), masks.shape[-2:], mode="bilinear")[0]
-    found, wanted = (full > 0).flatten(1).float(), masks.flatten(1).float()
-    shared = found @ wanted.T
-    union = found.sum(1)[:, None] + wanted.sum(1) - shared
-    return (shared / union.clamp(min=1)).amax(1)
+    return best_iou(full.flatten(1), masks.flatten(1).float())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.nn.distributed import mean_over_processes
+from anymask.nn.losses import best_iou
 from anymask.nn.targets import Targets
 
 if TYPE_CHECKING:
@@ -185,17 +186,6 @@ def labelled_cells(target: Targets) -> Tensor | None:
     if target.labelled is None:
         return None
     return cells(target.labelled[None].to(torch.uint8), 8)[0] > 0.5
-
-
-def best_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """Highest IoU of each mask (N, P logits) with any object (G, P): (N,) in [0, 1]."""
-    if len(truth) == 0:
-        return masks.new_zeros(len(masks))
-    inside = (masks > 0).float()
-    whole = (truth > 0.5).float()
-    overlap = inside @ whole.T
-    union = inside.sum(1)[:, None] + whole.sum(1)[None] - overlap
-    return (overlap / union.clamp(min=1)).amax(1)
 
 
 def iou_of(masks: Tensor, truth: Tensor) -> Tensor:

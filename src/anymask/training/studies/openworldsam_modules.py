@@ -6,7 +6,6 @@ adapter learns phrases about known things.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import Sam2Model
@@ -38,7 +37,7 @@ def run(job: Job) -> None:
     assert job.shared is not None
     size, batch, count = (128, 1, 1) if job.smoke else (256, BATCH, 40)
     plan = openworldsam_scenes(
-        Path(job.shared),
+        job.shared,
         job.steps * batch,
         batch,
         job.seed,
