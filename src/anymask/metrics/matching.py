@@ -3,7 +3,8 @@
 Pictures are independent, so whole blocks of them are matched together, over all IoU thresholds and
 area ranges at once.
 
-Shape legend: A area ranges, T thresholds, U units of a block, D detections, G truth regions.
+Shape legend: A area ranges, T thresholds, U units of a block, D detections, N those of them that
+fit any region, G truth regions.
 """
 
 from __future__ import annotations
@@ -57,16 +58,23 @@ class Unit:
 class Matched:
     """What happened to one unit's detections.
 
+    Most detections fit no region at any threshold. What happens to them depends on their size
+    alone, so they take no part in the matching.
+
     Attributes:
         unit: the unit.
-        hit: (A, T, D) bool: matched with a region (ignored ones included).
-        ignored: (A, T, D) bool: counts neither as right nor as wrong.
+        near: (D,) bool: fits a region at the lowest threshold; N of them.
+        hit: (A, T, N) bool: matched with a region (ignored ones included).
+        ignored: (A, T, N) bool: counts neither as right nor as wrong.
+        stray: (A, D) bool: a mistake at every threshold; False where ``near``.
         counted: (A, G) bool: regions that should be found.
     """
 
     unit: Unit
+    near: NDArray[np.bool_]
     hit: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
+    stray: NDArray[np.bool_]
     counted: NDArray[np.bool_]
 
 
@@ -83,75 +91,94 @@ def match(
     range is ignored.
     """
     block: list[Unit] = []
-    most_truth = most_found = 0
+    nears: list[NDArray[np.bool_]] = []
+    most_truth = most_found = 1
     per_region = len(thresholds) * len(ranges)
+    floor = np.minimum(thresholds, 1 - 1e-10)
     for unit in units:
-        found, truth = max(most_found, len(unit.scores)), max(most_truth, len(unit.truth_areas))
-        if block and (len(block) + 1) * max(truth * per_region, found * per_region) > BLOCK_VALUES:
-            yield from _match_block(block, thresholds, ranges)
-            block, found, truth = [], len(unit.scores), len(unit.truth_areas)
+        near = (unit.iou >= floor[0]).any(1)
+        size = int(near.sum()), len(unit.truth_areas)
+        found, truth = max(most_found, size[0]), max(most_truth, size[1])
+        if block and (len(block) + 1) * max(truth, found) * per_region > BLOCK_VALUES:
+            yield from _match_block(block, nears, (most_found, most_truth), floor, ranges)
+            block, nears = [], []
+            found, truth = max(1, size[0]), max(1, size[1])
         block.append(unit)
+        nears.append(near)
         most_found, most_truth = found, truth
     if block:
-        yield from _match_block(block, thresholds, ranges)
+        yield from _match_block(block, nears, (most_found, most_truth), floor, ranges)
 
 
 def _match_block(
-    block: list[Unit], thresholds: NDArray[np.float64], ranges: Sequence[tuple[float, float]]
+    block: list[Unit],
+    nears: list[NDArray[np.bool_]],
+    size: tuple[int, int],
+    floor: NDArray[np.float64],
+    ranges: Sequence[tuple[float, float]],
 ) -> Iterator[Matched]:
-    count = len(block)
-    found = max(len(u.scores) for u in block)
-    truth = (
-        max(1, *(len(u.truth_areas) for u in block))
-        if count > 1
-        else max(1, len(block[0].truth_areas))
-    )
+    """Match units whose near detections and regions number at most ``size``."""
+    count, (found, truth) = len(block), size
     low, high = np.array(ranges).T[:, :, None, None]
     iou = np.full((count, found, truth), -1.0)
     areas, truth_areas = np.zeros((count, found)), np.full((count, truth), -1.0)
     crowd = np.zeros((count, truth), bool)
     loose = np.zeros((count, found), bool)
-    for row, unit in enumerate(block):
-        d, g = unit.iou.shape
-        iou[row, :d, :g] = unit.iou
-        areas[row, :d] = unit.areas
+    for row, (unit, near) in enumerate(zip(block, nears, strict=True)):
+        fitting = unit.iou[near]
+        d, g = fitting.shape
+        iou[row, :d, :g] = fitting
+        areas[row, :d] = unit.areas[near]
         truth_areas[row, :g] = unit.truth_areas
         crowd[row, :g] = unit.crowd
-        loose[row, :d] = unit.loose
+        loose[row, :d] = unit.loose[near]
     exists = truth_areas >= 0
     outside = (truth_areas < low) | (truth_areas > high)  # A, U, G
     ignore = outside | crowd
-    free = np.ones((len(ranges), count, len(thresholds), truth), bool)
-    hit = np.zeros((found, len(ranges), count, len(thresholds)), bool)
+    free = np.ones((len(ranges), count, len(floor), truth), bool)
+    hit = np.zeros((found, len(ranges), count, len(floor)), bool)
     in_ignored = np.zeros_like(hit)
     # Regions that count come before ignored ones whatever their IoU.
-    bonus = np.where(ignore, 0.0, 2.0)[:, :, None, :]
-    floor = np.minimum(thresholds, 1 - 1e-10)
+    bonus = np.where(ignore, 0.0, 2.0)
+    # A detection fits a few regions only: those are looked at, in their order.
+    fitting = iou >= floor[0]
+    number = fitting.sum(-1)  # U, D
+    regions = np.argsort(~fitting, axis=-1, kind="stable")
+    steps = np.arange(len(floor))
     for d in range(found):
-        active = np.flatnonzero((iou[:, d] >= floor[0]).any(-1))
+        active = np.flatnonzero(number[:, d])
         if len(active) == 0:
             continue
-        overlap = iou[active, d]  # U', G
-        fits = overlap[:, None, :] >= floor[:, None]  # U', T, G
-        merit = np.where(fits & free[:, active], overlap[:, None, :] + bonus[:, active], -1.0)
-        best = truth - 1 - merit[..., ::-1].argmax(-1)  # A, U', T; the later of equals
-        taken = np.take_along_axis(merit, best[..., None], -1)[..., 0] >= 0
-        hit[d][:, active] = taken
-        was_ignored = np.take_along_axis(ignore[:, active, None, :], best[..., None], -1)[..., 0]
-        in_ignored[d][:, active] = taken & was_ignored
-        a, u, t = np.nonzero(taken)
-        region = best[a, u, t]
-        single = ~crowd[active[u], region]
-        free[a[single], active[u[single]], t[single], region[single]] = False
+        best = np.full((len(ranges), len(active), len(floor)), -1.0)
+        chosen = np.zeros(best.shape, np.int64)
+        for place in range(int(number[active, d].max())):
+            which = regions[active, d, place]  # U'
+            overlap = np.where(number[active, d] > place, iou[active, d, which], -1.0)
+            worth = (overlap + bonus[:, active, which])[..., None]  # A, U', 1
+            better = free[:, active[:, None], steps, which[:, None]]  # A, U', T
+            better &= overlap[:, None] >= floor
+            better &= worth >= best  # the later of equals
+            best = np.where(better, worth, best)
+            chosen = np.where(better, which[:, None], chosen)
+        a, u, t = np.nonzero(best >= 0)  # what takes something
+        region, unit_of = chosen[a, u, t], active[u]
+        hit[d, a, unit_of, t] = True
+        in_ignored[d, a, unit_of, t] = ignore[a, unit_of, region]
+        single = ~crowd[unit_of, region]
+        free[a[single], unit_of[single], t[single], region[single]] = False
     beyond = (areas < low) | (areas > high) | loose  # A, U, D
     ignored = in_ignored | (~hit & beyond.transpose(2, 0, 1)[..., None])
     counted = exists & ~ignore  # A, U, G
-    for row, unit in enumerate(block):
-        d, g = unit.iou.shape
-        # D, A, T as it was computed -> A, T, D as it is read.
+    smallest, largest = np.array(ranges).T[:, :, None]
+    for row, (unit, near) in enumerate(zip(block, nears, strict=True)):
+        d, g = int(near.sum()), len(unit.truth_areas)
+        outside_range = (unit.areas < smallest) | (unit.areas > largest)
+        # N, A, T as it was computed -> A, T, N as it is read.
         yield Matched(
             unit,
+            near,
             hit[:d, :, row].transpose(1, 2, 0),
             ignored[:d, :, row].transpose(1, 2, 0),
+            ~outside_range & ~(near | unit.loose),
             counted[:, row, :g],
         )

@@ -61,7 +61,7 @@ def curves(
             positives[a] += np.bincount(chunk.truth_groups[chunk.counted[a]], minlength=classes)
             for t in range(thresholds):
                 right = chunk.right[a, t]
-                groups, ranks = chunk.groups[right], chunk.ranks[right]
+                groups, ranks = chunk.groups[chunk.near][right], chunk.ranks[chunk.near][right]
                 for cap in caps:
                     inside = groups[ranks < cap]
                     found[cap][a, t] += np.bincount(inside, minlength=classes)
@@ -78,10 +78,12 @@ def curves(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Many units in one piece; n detections, m regions."""
+    """Many units in one piece; n detections, k of them near a region, m regions."""
 
-    right: NDArray[np.bool_]  # A, T, n: matched with a region that counts
-    wrong: NDArray[np.bool_]  # A, T, n
+    right: NDArray[np.bool_]  # A, T, k: matched with a region that counts
+    wrong: NDArray[np.bool_]  # A, T, k
+    near: NDArray[np.int64]  # k: places among the detections
+    stray: NDArray[np.bool_]  # A, n: near none, and wrong
     scores: NDArray[np.float64]
     groups: NDArray[np.int64]
     ranks: NDArray[np.int64]
@@ -108,6 +110,8 @@ def _chunk(block: list[Matched]) -> _Chunk:
     return _Chunk(
         hit & ~ignored,
         ~hit & ~ignored,
+        np.flatnonzero(np.concatenate([one.near for one in block])),
+        np.concatenate([one.stray for one in block], -1),
         np.concatenate([one.unit.scores for one in block]),
         np.concatenate([one.unit.groups for one in block]),
         np.concatenate([one.unit.ranks for one in block]),
@@ -117,42 +121,80 @@ def _chunk(block: list[Matched]) -> _Chunk:
 
 
 def _precision(kept: list[_Chunk], positives: NDArray[np.int64], cap: int) -> NDArray[np.float64]:
+    """(A, T, C), NaN where there are no positives."""
     ranges, classes = positives.shape
     thresholds = kept[0].right.shape[1]
     out = np.full((ranges, thresholds, classes), np.nan)
     groups = np.concatenate([chunk.groups for chunk in kept])
     ranks = np.concatenate([chunk.ranks for chunk in kept])
     scores = np.concatenate([chunk.scores for chunk in kept])
+    starts = np.cumsum([0, *(len(chunk.scores) for chunk in kept)])
+    near = np.concatenate([c.near + start for c, start in zip(kept, starts, strict=False)])
     # Falling scores within each class; equal scores keep the order of the pictures.
     order = np.lexsort((-scores, groups))
     order = order[ranks[order] < cap]
-    edges = np.searchsorted(groups[order], np.arange(classes + 1))
+    place = np.full(len(scores), -1)
+    place[order] = np.arange(len(order))
+    inside = np.flatnonzero(place[near] >= 0)
+    inside = inside[np.argsort(place[near[inside]])]  # columns of right and wrong, in order
+    place = place[near[inside]]
+    group = groups[near[inside]]
+    edges = np.searchsorted(groups[order], np.arange(classes))
     for a in range(ranges):  # one at a time: these are the largest arrays there are
-        right = np.concatenate([chunk.right[a] for chunk in kept], -1)[:, order]
-        wrong = np.concatenate([chunk.wrong[a] for chunk in kept], -1)[:, order]
-        for group in np.flatnonzero(positives[a]):
-            mine = slice(edges[group], edges[group + 1])
-            total = int(positives[a, group])
-            out[a, :, group] = _average_precision(right[:, mine], wrong[:, mine], total)
+        right = np.concatenate([chunk.right[a] for chunk in kept], -1)[:, inside]
+        wrong = np.concatenate([chunk.wrong[a] for chunk in kept], -1)[:, inside]
+        stray = np.concatenate([chunk.stray[a] for chunk in kept], -1)[order]
+        before = np.concatenate([[0], np.cumsum(stray)])  # mistakes in front of each detection
+        astray = before[place] - before[edges[group]]
+        levels = _levels(positives[a])
+        for t in range(thresholds):
+            out[a, t] = _average_precision(right[t], wrong[t], astray, group, levels)
+        out[a, :, positives[a] == 0] = np.nan
+    return out
+
+
+def _levels(positives: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(C, 101): how many regions of a class must be found for each recall, minus one."""
+    out = np.zeros((len(positives), len(RECALL_LEVELS)), np.int64)
+    for total in np.unique(positives[positives > 0]):
+        recalls = np.arange(1, total + 1, dtype=np.float64) / total
+        out[positives == total] = np.searchsorted(recalls, RECALL_LEVELS, side="left")
     return out
 
 
 def _average_precision(
-    right: NDArray[np.bool_], wrong: NDArray[np.bool_], total: int
+    right: NDArray[np.bool_],
+    wrong: NDArray[np.bool_],
+    astray: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    levels: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """101-point interpolated precision of (T, n) detections in falling order: (T,)."""
-    out = np.empty(len(right))
-    for t in range(len(right)):
-        rises = np.flatnonzero(right[t])
-        # Precision changes for the better only where a detection is right.
-        found = np.arange(1, len(rises) + 1, dtype=np.float64)
-        mistakes = np.cumsum(wrong[t], dtype=np.int64)[rises]
-        exact = found / (found + mistakes + np.spacing(1))
-        # Precision at a recall is the best precision at that recall or beyond.
-        best = np.maximum.accumulate(exact[::-1])[::-1]
-        place = np.searchsorted(found / total, RECALL_LEVELS, side="left")
-        out[t] = np.append(best, 0.0)[np.minimum(place, len(rises))].mean()
-    return out
+    """101-point interpolated precision of every class: (C,).
+
+    Args:
+        right, wrong: (k,) of the detections near a region, by class and falling score.
+        astray: (k,) mistakes of the same class in front of each that are near none.
+        groups: (k,) classes, rising.
+        levels: see :func:`_levels`.
+    """
+    # Precision changes for the better only where a detection is right.
+    rises = np.flatnonzero(right)
+    classes = groups[rises]
+    counts = np.bincount(classes, minlength=len(levels))
+    first = np.cumsum(counts) - counts  # of each class among the rises
+    found = np.arange(1.0, len(rises) + 1) - first[classes]
+    mistakes = np.cumsum(wrong, dtype=np.int64)
+    start = np.searchsorted(groups, np.arange(len(levels)))
+    ahead = np.append(0, mistakes)[start]  # of other classes
+    exact = found / (found + mistakes[rises] - ahead[classes] + astray[rises] + np.spacing(1))
+    # Precision at a recall is the best precision at that recall or beyond, in its own class.
+    for begin, count in zip(first.tolist(), counts.tolist(), strict=True):
+        if count > 1:
+            backwards = exact[begin : begin + count][::-1]
+            np.maximum.accumulate(backwards, out=backwards)
+    reached = levels < counts[:, None]
+    at = np.where(reached, first[:, None] + levels, 0)
+    return np.where(reached, np.append(exact, 0.0)[at], 0.0).mean(1)
 
 
 def mean(values: NDArray[np.float64]) -> float:
