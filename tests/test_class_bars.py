@@ -37,7 +37,13 @@ def test_many_classes_are_cut(tmp_path: Path) -> None:
         assert picture.height < 1000
 
 
-def test_only_reports_with_classes() -> None:
+def test_a_report_without_classes_shows_its_metrics(tmp_path: Path) -> None:
     assert "never" not in class_numbers(report("x", 3))
-    with pytest.raises(InputError, match="no metric by class"):
-        class_numbers(Report("x", {"AP": 0.1}))
+    plain = Report("x", {"AP": 0.1, "phrases": 40, "MCC": -0.2}, slices={"small": {"AP": 0.05}})
+    assert class_numbers(plain) == {"AP": 0.1, "small: AP": 0.05}
+    with pytest.raises(InputError, match="no metric between 0 and 1"):
+        class_numbers(Report("x", {"phrases": 40}))
+    pytest.importorskip("matplotlib")
+    draw_class_bars([plain], tmp_path / "p.png")
+    with PIL.Image.open(tmp_path / "p.png") as picture:
+        assert picture.width > 400

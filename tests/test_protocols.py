@@ -278,6 +278,23 @@ def test_frequency_is_counted_or_read(world: Path, perfect: Path, tmp_path: Path
         draw_by_frequency(recall, data, tmp_path / "p.png")
 
 
+def test_pictures_without_predictions_are_counted(
+    world: Path, perfect: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(perfect.read_text())
+    first = min(row["image_id"] for row in rows)
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps([row for row in rows if row["image_id"] == first]))
+    one, all_of = (measure(world / "instances.json", p, "recall") for p in (few, perfect))
+    missing = len({row["image_id"] for row in rows}) - 1
+    assert f"{missing:,} of" in one.notes[0]
+    assert one.notes[0] in one.table()
+    one.to_json(tmp_path / "one.json")
+    assert Report.from_json(tmp_path / "one.json") == one
+    # What a tool left out is no other protocol: the two may still be compared.
+    assert all_of.diff(one).comparable
+
+
 def test_two_tools_are_compared_on_one_truth(world: Path, perfect: Path, tmp_path: Path) -> None:
     rows = json.loads(perfect.read_text())
     half = tmp_path / "half.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,8 @@ class Report:
         data: digests of the data, name -> SHA-256.
         vocabulary: digests of the vocabularies, name -> SHA-256.
         checkpoint: digests of the weights, name -> SHA-256.
+        notes: what a reader should know besides (pictures without predictions, ...); they are no
+            part of the protocol, so reports with different ones may be compared.
         version: of anymask.
 
     Raises:
@@ -45,6 +47,7 @@ class Report:
     data: Mapping[str, str] = field(default_factory=dict)
     vocabulary: Mapping[str, str] = field(default_factory=dict)
     checkpoint: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     version: str = __version__
 
     def __post_init__(self) -> None:
@@ -55,6 +58,7 @@ class Report:
         for name in ("protocol", "data", "vocabulary", "checkpoint"):
             value = dict(getattr(self, name))
             object.__setattr__(self, name, _as_json(name, value))
+        object.__setattr__(self, "notes", tuple(str(note) for note in self.notes))
 
     # ------------------------------------------------------------------------------ numbers
 
@@ -98,7 +102,8 @@ class Report:
         for path in paths:
             cells = [_number(column.get(path), digits) for column in columns.values()]
             rows.append([path, *cells])
-        made = [("protocol", f"{key} = {_plain(value)}") for key, value in self.protocol.items()]
+        made = [("note", note) for note in self.notes]
+        made += [("protocol", f"{key} = {_plain(value)}") for key, value in self.protocol.items()]
         for name in ("data", "vocabulary", "checkpoint"):
             made += [(name, f"{key} {digest[:12]}") for key, digest in getattr(self, name).items()]
         made.append(("anymask", self.version))
@@ -130,6 +135,8 @@ class Report:
             "vocabulary": dict(self.vocabulary),
             "checkpoint": dict(self.checkpoint),
         }
+        if self.notes:
+            content["notes"] = list(self.notes)
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         if path is not None:
             with atomic_write(path) as stream:

@@ -1,4 +1,4 @@
-"""A picture of every class's number in a report, as bars (OpenWorldSAM, Fig. 9)."""
+"""A report as bars: a number for every class, or for every metric (OpenWorldSAM, Fig. 9)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ROW = 0.18  # inches of height a class
 
 
 def class_numbers(report: Report) -> dict[str, float]:
-    """Class name -> number, of the classes that have one.
+    """Class name -> number, of the classes that have one; of a report without classes (recall,
+    phrases) every metric that is a share, with its slices.
 
     Raises:
-        InputError: the report has no metric by class.
+        InputError: the report has nothing to draw.
     """
     found = report.metrics.get("per_class")
     if not isinstance(found, dict):
-        raise InputError(
-            f"{report.title} has no metric by class: recall and phrases have none; measure "
-            "semantic, panoptic, coco, lvis or lvis-ow"
-        )
+        found = {name: value for name, value in report.flat.items() if 0 <= value <= 1}
+        if not found:
+            raise InputError(f"{report.title} has no metric between 0 and 1 to draw")
     return {
         str(name): float(value)
         for name, value in found.items()
@@ -42,13 +42,16 @@ def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> No
         most: classes to draw; of more, the best and the worst half of so many.
 
     Raises:
-        InputError: no report, or one without a metric by class.
+        InputError: no report, or one with nothing to draw.
         MissingExtraError: matplotlib is not installed.
     """
     if not reports:
         raise InputError("no report was given")
     tables = [class_numbers(report) for report in reports]
-    names = sorted(tables[0], key=lambda name: -tables[0][name])
+    names = list(tables[0])
+    by_class = "per_class" in reports[0].metrics
+    if by_class:
+        names.sort(key=lambda name: -tables[0][name])
     left_out = len(names) - most
     if left_out > 0:
         names = [*names[: most // 2], *names[-(most - most // 2) :]]
@@ -59,8 +62,10 @@ def draw_class_bars(reports: Sequence[Report], path: Path, most: int = 60) -> No
     for k, (report, table) in enumerate(zip(reports, tables, strict=True)):
         rows = [row + (k - (len(reports) - 1) / 2) * thick for row in range(len(names))]
         values = [table.get(name, 0.0) for name in names]
-        mean = sum(table.values()) / len(table) if table else float("nan")
-        label = f"{report.title}: mean {mean:.3f} ({len(table)} classes)"
+        label = report.title
+        if by_class and table:
+            mean = sum(table.values()) / len(table)
+            label += f": mean {mean:.3f} ({len(table)} classes)"
         axis.barh(rows, values, height=thick, color=COLORS[k % len(COLORS)], label=label)
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.invert_yaxis()

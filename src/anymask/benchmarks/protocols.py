@@ -127,12 +127,25 @@ def measure_pictures(
         }
     return Report(
         title=f"{name} on {data.path.name}: {protocol}",
+        notes=unanswered(pictures),
         metrics=metrics,
         protocol=about,
         data=dict(digests or {}),
         checkpoint=dict(source or {}),
         vocabulary=used,
     )
+
+
+def unanswered(pictures: Pairs) -> list[str]:
+    """What to say of pictures without a prediction; nothing when there are none.
+
+    Found nothing, or never asked: a file of results does not tell them apart, but who sees that
+    most are missing knows that another split was predicted.
+    """
+    missing = sum(image not in pictures.found for image in pictures)
+    if not missing:
+        return []
+    return [f"{missing:,} of {len(pictures):,} pictures have no prediction and count as missed"]
 
 
 def groups_of(

@@ -65,11 +65,13 @@ class Sam2Prompter:
             Unlabelled segments; a score is the predicted IoU, in 0..1.
 
         Raises:
-            InputError: nothing was asked, a shape is wrong, or the numbers of prompts differ.
+            InputError: nothing was asked, a shape is wrong, the numbers of prompts differ, or a
+                prompt lies outside of the picture.
             SegmentsError: masks of another size than the picture.
         """
         clicks, labels = clicks_of(points, point_labels)
         corners = corners_of(boxes)
+        _check_inside(image.size, clicks, labels, corners)
         given = _given(masks, image.size, self.sam.grid * 4)
         counts = {len(x) for x in (clicks, corners, given) if x is not None}
         if not counts:
@@ -143,6 +145,33 @@ def corners_of(boxes: Any) -> NDArray[np.float64] | None:
     if (table[:, 2:] < table[:, :2]).any():
         raise InputError("a box has x2 < x1 or y2 < y1: give x1, y1, x2, y2, not width and height")
     return table.reshape(-1, 2, 2)
+
+
+def _check_inside(
+    size: tuple[int, int],
+    clicks: NDArray[np.float64] | None,
+    labels: NDArray[np.int64],
+    corners: NDArray[np.float64] | None,
+) -> None:
+    """Clicks lie in the picture; a box may overlap its border, but not lie outside of it."""
+    height, width = size
+    edge = np.array([width, height])
+    if clicks is not None:
+        wrong = ((clicks < 0) | (clicks > edge)).any(-1) & (labels >= 0)
+        if wrong.any():
+            x, y = clicks[wrong][0]
+            raise InputError(
+                f"the point ({x:g}, {y:g}) lies outside of the picture of {width} x {height} "
+                "pixels: give x, y in pixels of the picture"
+            )
+    if corners is not None:
+        wrong = ((corners[:, 1] <= 0) | (corners[:, 0] >= edge)).any(-1)
+        if wrong.any():
+            box = ", ".join(f"{v:g}" for v in corners[wrong][0].ravel())
+            raise InputError(
+                f"the box ({box}) lies outside of the picture of {width} x {height} pixels: give "
+                "x1, y1, x2, y2 in pixels of the picture"
+            )
 
 
 def _corner_labels(count: int) -> NDArray[np.int64]:
