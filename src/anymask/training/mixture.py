@@ -42,9 +42,13 @@ class Source:
             only the labelled masks are known, and the rest is not a negative.
         image_ids: the pictures to train on; None = all.
         donor: its objects may be pasted onto other pictures.
-        rows: category id -> label; None = every object has the label 0. Objects of other
+        rows: category id -> label; None = every object has the same label. Objects of other
             categories are left out, and of the lists of negative and not-exhaustive categories as
             well.
+        label: of every object where there are no rows; negative = objects without a class, in a
+            mixture of sources with classes.
+        unjudged: labels on which the data set is silent: it is neither said that they are there
+            nor that they are not.
         repeat_threshold: pictures with rare categories are drawn more often (repeat-factor
             sampling, Gupta et al. 2019): a category that fewer than this share of the pictures
             show counts as sqrt(threshold / share) times as frequent; 0 = all pictures alike.
@@ -57,6 +61,8 @@ class Source:
     image_ids: frozenset[int] | None = None
     donor: bool = False
     rows: Mapping[int, int] | None = None
+    label: int = 0
+    unjudged: tuple[int, ...] = ()
     repeat_threshold: float = 0.0
 
 
@@ -168,14 +174,17 @@ class Mixture(Dataset[dict[str, Any]]):
 
     def _lists(self, which: int, image_id: int) -> dict[str, tuple[int, ...]]:
         """What the data set says of a picture besides masks, as labels."""
-        rows, record = self.sources[which].rows, self._data[which].image_record(image_id)
-        return {
-            name: tuple(rows[c] for c in record.get(key, ()) if c in rows) if rows else ()
+        source, record = self.sources[which], self._data[which].image_record(image_id)
+        rows = source.rows or {}
+        lists = {
+            name: tuple(rows[c] for c in record.get(key, ()) if c in rows)
             for name, key in (
                 ("negatives", "neg_category_ids"),
                 ("not_exhaustive", "not_exhaustive_category_ids"),
             )
         }
+        lists["not_exhaustive"] += source.unjudged
+        return lists
 
     def _load(self, which: int, image_id: int) -> Sample:
         data = self._data[which]
@@ -185,7 +194,8 @@ class Mixture(Dataset[dict[str, Any]]):
         if rows is not None:
             records = [r for r in records if r["category_id"] in rows]
         masks = Segments.from_coco(records, pixels.shape[:2]).masks
-        labels = [0 if rows is None else rows[r["category_id"]] for r in records]
+        one = self.sources[which].label
+        labels = [one if rows is None else rows[r["category_id"]] for r in records]
         if self.sources[which].exhaustive:
             labelled = np.ones(pixels.shape[:2], bool)
         else:

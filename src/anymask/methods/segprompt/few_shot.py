@@ -21,15 +21,23 @@ from torch import Tensor
 from anymask.data.formats.atomic import atomic_write
 from anymask.errors import CheckpointError, DataError, InputError
 from anymask.image import Image
-from anymask.methods.segprompt.processing import SegPromptImageProcessor, proposals
+from anymask.methods.segprompt.processing import (
+    SegPromptImageProcessor,
+    certainty,
+    dense_iou,
+    proposals,
+)
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
 from anymask.nn.weights_digest import weights_digest
+from anymask.ops.masks import greedy_nms
 from anymask.segments import Segments
 
 FORMAT = "anymask-prompt-bank-1"
 UNNAMED = "object"
+SAME_MASK = 0.9  # IoU of masks that are compared with the examples only once
+AT_ONCE = 32  # examples of one decoder pass; those of a pass see each other unless isolated
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,25 +206,16 @@ class SegPromptFinder:
         height, width = pixels.shape[1:]
         mask_features, levels = self._encode(pixels)
         found = []
-        for first in range(0, len(segments), 32):
-            masks = torch.from_numpy(segments[first : first + 32].masks)[None].float()
+        for first in range(0, len(segments), AT_ONCE):
+            masks = torch.from_numpy(segments[first : first + AT_ONCE].masks)[None].float()
             scaled = torch.nn.functional.interpolate(masks, (height, width), mode="area")
             # A mask that vanishes in scaling keeps the cell where most of it lies.
             best = scaled.flatten(2).amax(-1)[..., None, None]
             scaled = (scaled >= 0.5 * best.clamp(max=1.0)).float()
-            canvas = torch.zeros(1, masks.shape[1], padded(height), padded(width))
-            canvas[..., :height, :width] = scaled
-            agnostic = self.model.segmenter.queries(levels[-1])
-            nothing = (agnostic[0][:, :0], agnostic[1][:, :0])
-            packed = self.model.packed(
-                levels,
-                mask_features,
-                nothing,
-                nothing,
-                canvas.to(self.device),
-                isolated=self.isolated,
-            )
-            found.append(packed.examples[0].float().cpu().numpy())
+            canvas = torch.zeros(masks.shape[1], padded(height), padded(width))
+            canvas[:, :height, :width] = scaled[0]
+            prompts = self._examined(levels, mask_features, canvas.to(self.device))
+            found.append(prompts.float().cpu().numpy())
         return np.concatenate(found)
 
     def prompts(self, examples: Sequence[tuple[Image, Segments]]) -> PromptBank:
@@ -316,16 +315,26 @@ class SegPromptFinder:
         candidates = self.branches.candidates(vectors, None, agnostic, borrowed)
         no_examples = mask_features.new_zeros(1, 0, 1, 1)
         packed = self.model.packed(levels, mask_features, agnostic, candidates, no_examples)
-        logits = self.model.heads(packed.states[-1][1])[0]
-        masks = packed.masks[-1][1][0]
         slots = self.model.config.queries_per_class
+        logits, masks = self.model.heads(packed.states[-1][1])[0], packed.masks[-1][1][0]
+        mine = [torch.arange(k * slots, (k + 1) * slots) for k in range(len(bank))]
+        alike: list[Tensor | None] = [None] * len(bank)
+        if self.branches.likeness is not None:
+            # Whatever any query found may be what any name means.
+            logits = torch.cat([self.model.segmenter.class_head(packed.states[-1][0])[0], logits])
+            masks = torch.cat([packed.masks[-1][0][0], masks])
+            rank = (1 - logits.float().softmax(-1)[:, -1]) * certainty(masks.float())
+            order = rank.argsort(descending=True, stable=True)
+            order = order[greedy_nms(dense_iou(masks[order] > 0), SAME_MASK)]
+            logits, masks = logits[order], masks[order]
+            alike = list(self._likeness(levels, mask_features, masks, vectors[0]).unbind(1))
+            mine = [torch.arange(len(masks))] * len(bank)
         found = Segments.empty(image.size)
         for number, name in enumerate(bank.names):
-            mine = slice(number * slots, (number + 1) * slots)
             segments = proposals(
-                logits[mine],
-                masks[mine],
-                None,
+                logits[mine[number]],
+                masks[mine[number]],
+                alike[number],
                 scaled_size=size,
                 original_size=image.size,
                 min_score=min_score,
@@ -334,6 +343,26 @@ class SegPromptFinder:
             )
             found = found + segments.with_labels([name] * len(segments))
         return found.sorted_by_score()
+
+    def _likeness(
+        self, levels: list[Tensor], mask_features: Tensor, masks: Tensor, bank: Tensor
+    ) -> Tensor:
+        """Logits (N, C) of masks (N, h, w) showing what the prompts (C, D) of a bank mean."""
+        assert self.branches.likeness is not None
+        prompts = self._examined(levels, mask_features, (masks > 0).float())
+        return self.branches.likeness(prompts, bank)  # type: ignore[no-any-return]
+
+    def _examined(self, levels: list[Tensor], mask_features: Tensor, masks: Tensor) -> Tensor:
+        """Prompts (N, D) of masks (N, H, W) float of an encoded picture."""
+        agnostic = self.model.segmenter.queries(levels[-1])
+        nothing = (agnostic[0][:, :0], agnostic[1][:, :0])
+        found = []
+        for some in masks.split(AT_ONCE):
+            packed = self.model.packed(
+                levels, mask_features, nothing, nothing, some[None], isolated=self.isolated
+            )
+            found.append(packed.examples[0])
+        return torch.cat(found)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         height, width = pixels.shape[1:]

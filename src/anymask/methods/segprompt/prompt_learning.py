@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from anymask.methods.segprompt.configuration import SegPromptConfig
+from anymask.methods.segprompt.likeness import Likeness
 from anymask.methods.segprompt.model import SegPromptModel, SegPromptOutput
 from anymask.methods.segprompt.prompt_cache import PromptCache
 from anymask.methods.segprompt.prompt_loss import (
@@ -77,6 +78,9 @@ class PromptLearningConfig(SegPromptConfig):
             the prompt of a class is the mean of its examples in the *other* pictures of the batch,
             with gradients, and the cache's where there are none. Not in the paper: it teaches
             examples to describe their class, which few-shot search needs.
+        likeness_weight: of the loss by which examples learn to tell whether two of them show the
+            same class (see ``likeness.Likeness``); 0 = the paper, which has none.
+        isolated_examples: examples do not see each other in training, as in few-shot search.
         prompt_loss_weights: multipliers of class, dice and mask term of v.
         prompt_no_object_weight: of v's class term.
         text_dim: width of fixed text embeddings that take p's place (section 5.4); 0 = none.
@@ -106,6 +110,8 @@ class PromptLearningConfig(SegPromptConfig):
     prompt_projection: bool = False
     prompt_head: bool = False
     prompt_source: str = "cache"
+    likeness_weight: float = 0.0
+    isolated_examples: bool = False
     prompt_loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     prompt_no_object_weight: float = 0.1
     text_dim: int = 0
@@ -157,6 +163,7 @@ class PromptBranches(nn.Module):
             self.text = nn.Linear(config.text_dim, dim)
             self.register_buffer("text_table", torch.zeros(classes, config.text_dim))
         self.class_head = nn.Linear(dim, config.num_classes + 1) if config.prompt_head else None
+        self.likeness = Likeness(dim) if config.likeness_weight else None
 
     @torch.no_grad()
     def set_text(self, embeddings: Tensor) -> None:
@@ -384,7 +391,8 @@ class PromptLearningModel(PreTrainedModel):
 
         Args:
             pixel_values: (B, 3, H, W) float, normalised, sides multiples of 32.
-            targets: per picture; ``labels`` are rows of the prompt tables.
+            targets: per picture; ``labels`` are rows of the prompt tables, negative ones of
+                objects without a class, which the class-agnostic queries alone learn from.
         """
         if targets is None:
             return self.segmenter(pixel_values)  # type: ignore[no-any-return]
@@ -444,6 +452,7 @@ class PromptLearningModel(PreTrainedModel):
                 shown,
                 inner_features=inner,
                 real_examples=real,
+                isolated=config.isolated_examples,
             )
 
         # The prompts of this step are read before the cache takes its examples in.
@@ -468,6 +477,12 @@ class PromptLearningModel(PreTrainedModel):
         self._add(output, self._prompt_loss(packed, targets, selection, sources))
         if config.example_supervision != "off":
             self._add(output, self._example_loss(packed, targets, selection, sources))
+        if branches.likeness is not None:
+            # DEVIATION: the paper's examples learn to give back their masks, not to be compared.
+            loss, parts = branches.likeness.loss(
+                packed.examples.flatten(0, 1), example_classes.flatten()
+            )
+            self._add(output, (config.likeness_weight * loss, parts))
         if self.training:
             branches.cache.update(packed.examples.flatten(0, 1), example_classes.flatten())
         return output
@@ -540,8 +555,8 @@ class PromptLearningModel(PreTrainedModel):
         return output
 
     def _main_rows(self, target: Targets) -> Tensor:
-        """Instances that the class-agnostic queries should find."""
-        keep = [k for k, c in enumerate(target.labels.tolist()) if c in self.known]
+        """Instances that the class-agnostic queries should find: of known classes, or of none."""
+        keep = [k for k, c in enumerate(target.labels.tolist()) if c in self.known or c < 0]
         rows = torch.tensor(keep, dtype=torch.long, device=target.labels.device)
         areas = target.masks[rows].flatten(1).sum(1)
         rows = rows[areas > self.config.min_mask_area]
@@ -631,6 +646,7 @@ class PromptLearningModel(PreTrainedModel):
         truth = []
         for target in targets:
             rows = self._main_rows(target)
+            rows = rows[target.labels[rows] >= 0]
             truth.append(replace(target, masks=target.masks[rows], labels=target.labels[rows]))
         total, parts = self.vanilla_criterion(
             [head(states[0]) for states in packed.states],
