@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from anymask.data.scenes import Scene, make_scene
+from anymask.data.scenes.palette import COLORS, PATTERNS
+from anymask.training.scene_phrases import NAMES
+from anymask.training.scene_windows import UNNAMED
 
 JITTER = 0.1  # of a box's sides, in either direction
 CLICKS, EMPTY_BOXES = 0.5, 0.12  # shares of the prompts; the rest are boxes of things
 STUFF = 0.25  # of the clicks ask for stuff
+COLOR_NAMES = tuple(COLORS)
 
 
 @dataclass
@@ -31,19 +36,22 @@ class ScenePrompts(Dataset[dict[str, Any]]):
         size: side in pixels, a multiple of 4.
         seed: of the world.
         prompts: a scene.
+        grid: side of ``facts``; 0 = leave them out.
     """
 
     count: int
     size: int
     seed: int
     prompts: int = 8
+    grid: int = 0
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``image`` (S, S, 3) uint8, ``points`` (Q, 2, 2), ``labels`` (Q, 2), ``masks``
-        (Q, S / 4, S / 4), ``there`` (Q,), ``clicked`` (Q,)."""
+        (Q, S / 4, S / 4), ``there`` (Q,), ``clicked`` (Q,); with a grid ``facts``, see
+        :func:`facts_of_cells`."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         scene = make_scene(self.seed, index, self.size, "val")
@@ -53,7 +61,8 @@ class ScenePrompts(Dataset[dict[str, Any]]):
         asked = [self._prompt(scene, things, ground, rng) for _ in range(self.prompts)]
         masks = torch.from_numpy(np.stack([mask for *_, mask in asked])).float()
         cells = F.avg_pool2d(masks[:, None], 4)[:, 0]
-        return {
+        facts = {"facts": facts_of_cells(scene, self.grid)} if self.grid else {}
+        return facts | {
             "image": torch.from_numpy(np.ascontiguousarray(scene.image)),
             "points": torch.from_numpy(np.stack([p for p, *_ in asked])).float(),
             "labels": torch.tensor([labels for _, labels, _ in asked]),
@@ -105,3 +114,25 @@ class ScenePrompts(Dataset[dict[str, Any]]):
             if least == 0:
                 break
         return best, (2, 3), np.zeros((self.size, self.size), bool)
+
+
+def facts_of_cells(scene: Scene, grid: int) -> Tensor:
+    """(3, grid, grid) int64: for every cell places in ``NAMES``, ``COLORS`` and ``PATTERNS`` of
+    the thing that shows most there, ``UNNAMED`` where that is less than a quarter. Stuff has a name
+    only, where it is more than half."""
+    facts = torch.full((3, grid, grid), UNNAMED)
+    ground = scene.stuff()
+    layers = [np.stack(list(ground.values()))] if ground else []
+    values = [(NAMES.index(name), UNNAMED, UNNAMED) for name in ground]
+    if scene.objects:
+        layers.append(np.stack([scene.mask(k) for k in range(len(scene.objects))]))
+        values += [
+            (NAMES.index(o.thing.name), COLOR_NAMES.index(o.color), PATTERNS.index(o.pattern))
+            for o in scene.objects
+        ]
+    shares = F.adaptive_avg_pool2d(torch.from_numpy(np.concatenate(layers)).float()[None], grid)[0]
+    things = torch.arange(len(shares)) >= len(ground)
+    # A thing counts for twice what it shows: small ones rarely fill half of a cell.
+    share, which = (shares * torch.where(things, 2.0, 1.0)[:, None, None]).max(0)
+    table = torch.tensor(values)
+    return torch.where(share > 0.5, table[which].permute(2, 0, 1), facts)

@@ -49,7 +49,7 @@ class WordPatches(PreTrainedModel):
 
         Returns:
             ``loss``: weighted mean cross-entropy over all named patches of all processes;
-            ``loss_parts``: also the share of them named right.
+            ``loss_parts``: also the balanced accuracy.
         """
         hidden = self.vision(pixel_values).last_hidden_state[:, 1:]
         logits = self.words(self.norm(hidden)).flatten(0, 1).float()
@@ -58,7 +58,17 @@ class WordPatches(PreTrainedModel):
         counts = torch.where(named, weights[wanted.clamp(min=0)], 0.0)
         entropy = F.cross_entropy(logits, wanted, ignore_index=UNNAMED, reduction="none")
         loss = (entropy * counts).sum() / mean_over_processes(counts.sum()).clamp(min=1.0)
-        right = ((logits.argmax(1) == wanted) & named).sum() / named.sum().clamp(min=1)
-        return WordsOutput(
-            loss=loss, loss_parts={"words": loss.detach(), "right": right.detach().float()}
-        )
+        right = balanced_accuracy(logits.argmax(1)[named], wanted[named])
+        return WordsOutput(loss=loss, loss_parts={"words": loss.detach(), "right": right})
+
+
+def balanced_accuracy(answers: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over all words that should be said of how often they are: what the ground is made of
+    covers most of a picture and would hide how things are named.
+
+    Args:
+        answers, wanted: (N,) int64.
+    """
+    _, place = wanted.unique(return_inverse=True)
+    right = torch.bincount(place, (answers == wanted).double())
+    return (right / torch.bincount(place)).mean().float() if len(wanted) else right.new_zeros(())

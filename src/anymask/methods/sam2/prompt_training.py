@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from anymask.nn.distributed import mean_over_processes
 from anymask.nn.picture_input import normalised
 from anymask.nn.sam2 import LARGEST_LOGIT, Sam2
-from anymask.nn.sam2_decoder import Masks
+from anymask.nn.sam2_decoder import Masks, Sam2Features
 
 ENTROPY, DICE, IOU, OBJECT = 0.5, 1.0, 1.0, 1.0  # weights of the losses
 LEAST = 16.0  # cells that even the smallest object counts for
@@ -106,9 +106,25 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
             there: (B, Q) float: 0 where a box holds no object.
             clicked: (B, Q) bool: the prompt is a single click, which may mean several things.
         """
+        features = Sam2(self).encode(normalised(pixel_values / 255))
+        parts = self.prompt_losses(features, points, labels, masks, there, clicked)
+        return PromptTrainingOutput(
+            loss=torch.stack(list(parts.values())).sum(),
+            loss_parts={name: part.detach() for name, part in parts.items()},
+        )
+
+    def prompt_losses(
+        self,
+        features: Sam2Features,
+        points: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        there: Tensor,
+        clicked: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses by name, weighted; arguments as of :meth:`forward`."""
         sam = Sam2(self)
         decoder = sam.decoder
-        features = sam.encode(normalised(pixel_values / 255))
         batch, count = there.shape
         truth, there, clicked = masks.flatten(0, 1), there.flatten(), clicked.flatten()
         size = mean_over_processes(there.sum()).clamp(min=1.0)
@@ -125,14 +141,10 @@ class Sam2PromptTraining(Sam2Model):  # type: ignore[misc]
         feedback = sam.dense(previous[:, None].clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
         # A mask prompt changes the picture's map: every prompt gets a picture of its own.
         pictures = torch.arange(batch, device=truth.device).repeat_interleave(count)
-        own = type(features)(*(x[pictures] for x in vars(features).values()))
+        own = Sam2Features(*(x[pictures] for x in vars(features).values()))
         second = decoder(own, corrected.flatten(0, 1)[:, None], feedback, "all")
         again = self._losses(second, truth, there, torch.zeros_like(clicked), size)
-        parts |= {f"{name}_corrected": value for name, value in again.items()}
-        return PromptTrainingOutput(
-            loss=torch.stack(list(parts.values())).sum(),
-            loss_parts={name: part.detach() for name, part in parts.items()},
-        )
+        return parts | {f"{name}_corrected": value for name, value in again.items()}
 
     @staticmethod
     def _losses(

@@ -157,17 +157,17 @@ def _check_inside(
     height, width = size
     edge = np.array([width, height])
     if clicks is not None:
-        wrong = ((clicks < 0) | (clicks > edge)).any(-1) & (labels >= 0)
-        if wrong.any():
-            x, y = clicks[wrong][0]
+        lost = clicks[((clicks < 0) | (clicks > edge)).any(-1) & (labels >= 0)]
+        if len(lost):
+            x, y = lost[0]
             raise InputError(
                 f"the point ({x:g}, {y:g}) lies outside of the picture of {width} x {height} "
                 "pixels: give x, y in pixels of the picture"
             )
     if corners is not None:
-        wrong = ((corners[:, 1] <= 0) | (corners[:, 0] >= edge)).any(-1)
-        if wrong.any():
-            box = ", ".join(f"{v:g}" for v in corners[wrong][0].ravel())
+        beside = corners[((corners[:, 1] <= 0) | (corners[:, 0] >= edge)).any(-1)]
+        if len(beside):
+            box = ", ".join(f"{v:g}" for v in beside[0].ravel())
             raise InputError(
                 f"the box ({box}) lies outside of the picture of {width} x {height} pixels: give "
                 "x1, y1, x2, y2 in pixels of the picture"

@@ -18,7 +18,7 @@ from anymask.methods.segprompt.model import SegPromptModel
 from anymask.nn.distributed import mean_over_processes
 from anymask.training.scene_phrases import NAMES
 from anymask.training.scene_windows import UNNAMED, words_of_patches, words_of_pixels
-from anymask.training.word_patches import WordsOutput
+from anymask.training.word_patches import WordsOutput, balanced_accuracy
 
 LEVELS = 3  # of the pixel decoder, at strides 8, 16 and 32
 STRIDE = 4  # of the mask features
@@ -84,7 +84,7 @@ class WordPixels(PreTrainedModel):
 
         Returns:
             ``loss``: sum over the maps of the weighted mean cross-entropy over all named cells of
-            all processes; ``loss_parts``: also the share of cells that the finest map names right.
+            all processes; ``loss_parts``: also the balanced accuracy of the finest map.
         """
         finest, levels = self.segmenter.encode(pixel_values)
         named = words != UNNAMED
@@ -99,7 +99,5 @@ class WordPixels(PreTrainedModel):
             for a in answers
         ]
         loss = sum(losses, losses[0].new_zeros(())) / total
-        right = ((answers[0].argmax(1) == words) & named).sum() / named.sum().clamp(min=1)
-        return WordsOutput(
-            loss=loss, loss_parts={"words": loss.detach(), "right": right.detach().float()}
-        )
+        right = balanced_accuracy(answers[0].argmax(1)[named], words[named])
+        return WordsOutput(loss=loss, loss_parts={"words": loss.detach(), "right": right})
