@@ -210,7 +210,7 @@ def test_prompts_outside_of_the_picture_are_refused(sam: Any) -> None:
     image = Image(np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(InputError, match=r"\(70, 5\) lies outside of the picture of 60 x 40"):
         prompter(image, points=[[[10, 5], [70, 5]]])
-    with pytest.raises(InputError, match="the box .* lies outside"):
+    with pytest.raises(InputError, match=r"the box .* lies outside"):
         prompter(image, boxes=[70, 5, 90, 20])
     # A corner, a box over the border and the place of a point that is none are fine.
     assert len(prompter(image, points=[[[60, 40], [999, 9]]], point_labels=[[1, -1]])) == 1

@@ -11,14 +11,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from anymask.checkpoints import model_folder
 from anymask.cli.app import app
+from anymask.image import Image
+from anymask.loading import load_discoverer
+from anymask.methods.segprompt.few_shot import SegPromptFinder
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.segments import Segments
 from anymask.training.mixture import Phase
 from anymask.training.recipes.segprompt_pocket import (
     FURTHER,
     WEIGHTS,
+    classes_of,
     held_out_ids,
     segprompt_pocket,
+    segprompt_pocket_prompts,
 )
 
 SPLITS = {"coco": ("coco_split", "train2017", "val2017"), "bsds500": ("orig_split", "val", "test")}
@@ -84,3 +91,31 @@ def test_a_run_goes_on_from_a_trained_one(photos: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(weight, saved[name]) for name, weight in learnt.items())
     distance = max(float((learnt[n] - saved[n]).abs().max()) for n in saved)
     assert distance < 0.1  # a step, not a new start
+
+
+def test_prompts_are_learnt_from_the_classes_of_every_source(photos: Path, tmp_path: Path) -> None:
+    rows = classes_of(photos)
+    assert rows == {"coco": {1: 0}, "clothing": {1: 1}, "facade": {1: 2}, "camvid": {1: 3}}
+    command = ["train", "segprompt-pocket-prompts", "--data", str(photos), "--samples", "4",
+               "--size", "64", "--batch-size", "4", "--device", "cpu"]  # fmt: skip
+    plan = segprompt_pocket_prompts(photos, model_folder("segprompt-pocket"), [Phase(40, 64)])
+    silent = {"coco": (1, 2, 3), "bsds500": (0, 1, 2, 3), "facade": (0, 1, 3)}
+    for source in plan.data().sources:  # type: ignore[attr-defined]
+        name = source.annotations.stem
+        assert source.unjudged == silent.get(name, source.unjudged)
+        assert (source.rows is None) == (name == "bsds500")
+    seen = {int(k) for i in range(40) for k in plan.data()[i]["labels"]}
+    assert seen == {-1, 0, 1, 2, 3}
+    start = plan.model().segmenter.state_dict()
+    bundled = SegPromptModel.from_pretrained(model_folder("segprompt-pocket")).state_dict()
+    assert all(torch.equal(start[name], value) for name, value in bundled.items())
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "m")])
+    assert done.exit_code == 0, done.output
+    image = Image(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    # One folder for both verbs: proposals, and things like an example.
+    assert len(load_discoverer(tmp_path / "m", "cpu")(image, min_score=0.0))
+    mask = np.zeros((1, 48, 64), bool)
+    mask[0, 8:28, 8:38] = True
+    finder = SegPromptFinder.from_pretrained(tmp_path / "m", "cpu")
+    bank = finder.prompts([(image, Segments.from_masks(mask))])
+    assert len(finder.find(image, bank, min_score=0.0))

@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
 SCENES = (
-    "clip-scenes", "ovsnet-scenes", "sam2-scenes", "beit3-scenes", "openworldsam-scenes",
+    "segprompt-words-scenes", "segprompt-scenes", "clip-scenes", "ovsnet-scenes", "sam2-scenes",
+    "sam2-names-scenes", "beit3-scenes", "openworldsam-scenes",
     "internvl-vision-scenes", "internvl-scenes", "wowseg-scenes", "osm-language-scenes",
     "osm-scenes",
 )  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
-RECIPES = ("segprompt-pocket", "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
+POCKETS = ("segprompt-pocket", "segprompt-pocket-prompts")
+RECIPES = (*POCKETS, "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
 
 
 def train(
     recipe: str = typer.Argument(
-        help="segprompt-pocket (the bundled model), discover (fine-tune on your own file), or one "
+        help="segprompt-pocket (the bundled model), segprompt-pocket-prompts (so that it takes "
+        "examples), discover (fine-tune on your own file), or one "
         "of the papers': "
         + ", ".join(PAPER)
         + ", ovsnet, "
@@ -104,10 +107,13 @@ def train(
     if layout not in ("branch", "released"):
         raise InputError(f"--layout is {layout!r}: use branch or released")
 
-    from anymask.checkpoints import model_folder
+    from anymask.checkpoints import DEFAULT, find, model_folder
     from anymask.training.mixture import Phase
     from anymask.training.recipe import train as carry_out
 
+    known = find(init)
+    if init != DEFAULT and known is not None and known.source == "bundled":
+        init = str(model_folder(init))  # recipes that want a folder take a name as well
     common = {
         name: value
         for name, value in {"batch_size": batch_size, "seed": seed}.items()
@@ -159,15 +165,21 @@ def train(
             boxes=boxes,
             lr=lr or LR,
         )
-    elif recipe == "segprompt-pocket":
-        from anymask.training.recipes.segprompt_pocket import segprompt_pocket
+    elif recipe in POCKETS:
+        from anymask.training.recipes.segprompt_pocket import (
+            segprompt_pocket,
+            segprompt_pocket_prompts,
+        )
 
         given: dict[str, Any] = {"phases": [Phase(samples, size or 256)]} if samples else {}
         if lr is not None:
             given["lr"] = lr
-        if Path(init).is_dir():
-            given["init"] = Path(init)
-        plan = segprompt_pocket(data, **given, **common)  # type: ignore[arg-type]
+        if recipe == "segprompt-pocket-prompts":
+            plan = segprompt_pocket_prompts(data, model_folder(init), **given, **common)  # type: ignore[arg-type]
+        else:
+            if Path(init).is_dir():
+                given["init"] = Path(init)
+            plan = segprompt_pocket(data, **given, **common)  # type: ignore[arg-type]
     elif recipe in PAPER:
         from anymask.training.recipes import segprompt
 
@@ -307,10 +319,28 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
         from anymask.training.recipes.clip_scenes import clip_scenes
 
         return clip_scenes(**chosen)
+    if recipe == "segprompt-words-scenes":
+        from anymask.training.recipes.segprompt_scenes import segprompt_words_scenes
+
+        return segprompt_words_scenes(**chosen)
+    if recipe == "segprompt-scenes":
+        from anymask.training.recipes.segprompt_scenes import segprompt_scenes
+
+        if not (folder / "config.json").is_file():
+            raise InputError("segprompt-scenes needs --init FOLDER of a segprompt-words-scenes")
+        return segprompt_scenes(folder, **chosen)
     if recipe == "sam2-scenes":
         from anymask.training.recipes.sam2_scenes import sam2_scenes
 
+        if (folder / "config.json").is_file():  # it knows names: clicks as well
+            chosen = {"init": folder, "scenes": 4_000, "batch_size": 16, **chosen}
         return sam2_scenes(**chosen)
+    if recipe == "sam2-names-scenes":
+        from anymask.training.recipes.sam2_scenes import sam2_names_scenes
+
+        if not (folder / "config.json").is_file():
+            raise InputError("sam2-names-scenes needs --init FOLDER of a trained sam2-scenes")
+        return sam2_names_scenes(folder, **chosen)
     if recipe == "beit3-scenes":
         from anymask.training.recipes.beit3_scenes import beit3_scenes
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe
 
 # Shares of the samples. BSDS500 is the only source whose pictures are labelled everywhere.
 WEIGHTS = {"coco": 0.42, "bsds500": 0.26, "clothing": 0.13, "facade": 0.11, "camvid": 0.08}
+
+CLASSLESS = ("bsds500",)  # whole pictures cut into regions that have no names
+NO_CLASS = -1
+# Few classes a picture: v and e cost as much as q. What compares examples counts much, because it
+# is one number beside the masks of all queries.
+PROMPTS: dict[str, Any] = {
+    "queries_per_class": 4,
+    "max_classes": 8,
+    "max_examples": 5,
+    "min_mask_area": 30,
+    "use_class_embedding": False,  # the model shall look at prompts, and new classes have none
+    "likeness_weight": 20.0,
+    "isolated_examples": True,
+}
 
 
 def is_held_out(source: str, record: dict[str, object], position: int) -> bool:
@@ -53,7 +71,7 @@ def segprompt_pocket(
     lr: float | None = None,
     init: Path | None = None,
 ) -> Recipe:
-    """The recipe.
+    """The recipe without prompts: class-agnostic masks alone.
 
     Args:
         photos: folder with ``<source>.json`` and the pictures beside them.
@@ -63,40 +81,126 @@ def segprompt_pocket(
         lr: of Muon's matrices; default: 2e-3 from nothing, 5e-3 from a trained model.
         init: folder of a trained model to go on from; None = from nothing.
     """
-    sources = [
-        Source(
-            photos / f"{name}.json",
-            photos,
-            weight=weight,
-            exhaustive=name == "bsds500",
-            image_ids=held_out_ids(photos / f"{name}.json")[0],
-            donor=name == "coco",
-        )
-        for name, weight in WEIGHTS.items()
-    ]
-    augmentation = Augmentation(
-        scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
-    )
+    sources = [_source(photos, name) for name in WEIGHTS]
     if init is None:
         config = SegPromptConfig.pocket()
         rate, schedule, share = lr or 2e-3, phases or PHASES, 0.6
     else:
         config = SegPromptConfig.from_pretrained(init)
         rate, schedule, share = lr or 5e-3, phases or FURTHER, 1.0
+    return _recipe(
+        "segprompt-pocket",
+        lambda: SegPromptModel(config) if init is None else SegPromptModel.from_pretrained(init),
+        config,
+        sources,
+        schedule,
+        batch_size,
+        seed,
+        rate,
+        share,
+    )
+
+
+def segprompt_pocket_prompts(
+    photos: Path,
+    init: Path,
+    phases: Sequence[Phase] = FURTHER,
+    batch_size: int = 24,
+    seed: int = 0,
+    lr: float = 5e-3,
+) -> Recipe:
+    """Prompt learning from the weights of :func:`segprompt_pocket`, so that the model takes
+    examples; arguments as there. Every source keeps its own classes and says nothing of others'."""
+    rows = classes_of(photos)
+    everything = {label for labels in rows.values() for label in labels.values()}
+    sources = [
+        _source(
+            photos,
+            name,
+            rows=rows.get(name),
+            label=NO_CLASS,
+            unjudged=tuple(sorted(everything - set(rows.get(name, {}).values()))),
+        )
+        for name in WEIGHTS
+    ]
+    settings = SegPromptConfig.from_pretrained(init).to_dict()
+    for key in ("model_type", "architectures", "transformers_version", "dtype"):
+        settings.pop(key, None)
+    config = PromptLearningConfig(**settings, **{**PROMPTS, "prompt_classes": len(everything)})
+
+    def start() -> PromptLearningModel:
+        model = PromptLearningModel(config)
+        model.segmenter.load_state_dict(SegPromptModel.from_pretrained(init).state_dict())
+        return model
+
+    return _recipe(
+        "segprompt-pocket-prompts",
+        start,
+        config,
+        sources,
+        phases,
+        batch_size,
+        seed,
+        lr,
+        1.0,
+    )
+
+
+def classes_of(photos: Path) -> dict[str, dict[int, int]]:
+    """Source -> its category ids -> rows of the prompt tables; sources without classes are left
+    out."""
+    rows: dict[str, dict[int, int]] = {}
+    count = 0
+    for name in WEIGHTS:
+        if name in CLASSLESS:
+            continue
+        ids = sorted(
+            c["id"]
+            for c in json.loads((photos / f"{name}.json").read_text(encoding="utf-8"))["categories"]
+        )
+        rows[name] = {number: count + k for k, number in enumerate(ids)}
+        count += len(ids)
+    return rows
+
+
+def _source(photos: Path, name: str, **classes: Any) -> Source:
+    return Source(
+        photos / f"{name}.json",
+        photos,
+        weight=WEIGHTS[name],
+        exhaustive=name in CLASSLESS,
+        image_ids=held_out_ids(photos / f"{name}.json")[0],
+        donor=name == "coco",
+        **classes,
+    )
+
+
+def _recipe(
+    name: str,
+    model: Callable[[], PreTrainedModel],
+    config: SegPromptConfig,
+    sources: Sequence[Source],
+    phases: Sequence[Phase],
+    batch_size: int,
+    seed: int,
+    lr: float,
+    decay_share: float,
+) -> Recipe:
+    augmentation = Augmentation(
+        scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
+    )
     return Recipe(
-        name="segprompt-pocket",
-        model=lambda: (
-            SegPromptModel(config) if init is None else SegPromptModel.from_pretrained(init)
-        ),
-        data=lambda: Mixture(sources, schedule, augmentation, seed=seed),
+        name=name,
+        model=model,
+        data=lambda: Mixture(sources, phases, augmentation, seed=seed),
         collate=Collate(config),
         batch_size=batch_size,
         optimizer="muon",
-        lr=rate,
-        others_lr=rate / 2,
+        lr=lr,
+        others_lr=lr / 2,
         warmup=100,
         decay="linear",
-        decay_share=share,
+        decay_share=decay_share,
         clip=0.0,
         average=0.998,
         seed=seed,
