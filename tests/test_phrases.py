@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from anymask.benchmarks.phrase_protocols import (
     answers_from,
+    answers_of,
     measure_concept,
     measure_referring,
 )
@@ -26,10 +29,11 @@ from anymask.data.phrases import (
     read_phrases,
     read_refcoco,
 )
-from anymask.errors import DataError
+from anymask.errors import DataError, InputError
 from anymask.metrics.concept import ConceptMeter
 from anymask.metrics.referring import ReferringMeter
 from anymask.ops.rle import area, decode, encode, to_coco_str
+from anymask.segments import Segments
 
 RUN = CliRunner()
 
@@ -181,7 +185,62 @@ def test_class_names_as_phrases(scenes: Path) -> None:
     oracle, full = class_names(file, "oracle"), class_names(file, "full")
     assert all(p.masks for p in oracle.phrases)
     assert len(full) == len(file.names) * len(file.image_ids) > len(oracle)
-    assert oracle.note != full.note
+    everywhere = class_names(file, "global")
+    assert len({oracle.note, full.note, everywhere.note}) == 3
+    assert len(everywhere) == len(full)
+    with pytest.raises(InputError, match="oracle, global, full"):
+        class_names(file, "all")  # type: ignore[arg-type]
+
+
+def test_results_with_categories_answer_class_names(scenes: Path, tmp_path: Path) -> None:
+    file = CocoDataset.read(scenes / "everything.json")
+    rows = json.loads((scenes / "everything.json").read_text())["annotations"]
+    results = [
+        {k: row[k] for k in ("image_id", "category_id", "segmentation")} | {"score": 0.9}
+        for row in rows
+        if not row.get("iscrowd")
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    for use in ("oracle", "full", "global"):
+        data = class_names(file, use)
+        report = measure_concept(data, answers_from(path, data))
+        assert report["pmF1"] == pytest.approx(1.0), use
+    # Another class in its place: with oracle names it is not asked for, with all of them wrong.
+    shown = {row["category_id"] for row in results if row["image_id"] == results[0]["image_id"]}
+    absent = next(number for number in file.names if number not in shown)
+    path.write_text(json.dumps([*results, {**results[0], "category_id": absent}]))
+    scores = {}
+    for use in ("oracle", "full"):
+        data = class_names(file, use)
+        scores[use] = measure_concept(data, answers_from(path, data))["presence_MCC"]
+    assert scores["full"] < 1
+    path.write_text(json.dumps([{**results[0], "category_id": 999}]))
+    with pytest.raises(DataError, match="record 0 fits no phrase"):
+        answers_from(path, class_names(file, "oracle"))
+
+
+def test_of_masks_alike_one_has_the_name(scenes: Path, tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    file = CocoDataset.read(scenes / "everything.json")
+    image_id = file.image_ids[0]
+    own = file.annotations_of(image_id, crowd=False)[:1]
+    names = list(file.names.values())[:3]
+
+    def find(image: Any, phrases: list[str]) -> Segments:
+        parts = [
+            Segments(own.size, list(own.rles), labels=[name], scores=[0.9 - 0.1 * k])
+            for k, name in enumerate(names)
+        ]
+        return parts[0] + parts[1] + parts[2]
+
+    for use, count in (("full", 3), ("global", 1)):
+        data = class_names(file, use)  # type: ignore[arg-type]
+        data = replace(data, files={image_id: tmp_path / "x.png"})
+        mine = [p for p in data.phrases if p.image_id == image_id]
+        answers = answers_of(find, data)(image_id, mine)
+        said = {p.text for p in mine if answers[p.id]}
+        assert said == set(names[:count])
 
 
 def refcoco(folder: Path) -> Path:

@@ -18,10 +18,12 @@ from anymask.errors import DataError
 from anymask.image import read_image
 from anymask.metrics.concept import ConceptMeter
 from anymask.metrics.referring import ReferringMeter
+from anymask.ops.masks import nms
 from anymask.ops.rle import RLE, area, from_coco_any, intersect, iou, merge
 from anymask.report import Report
 from anymask.segments import Segments
 
+SAME = 0.5  # IoU from which two masks are one thing, which has one name
 Answer = Callable[[int, Sequence[PhraseTruth]], Mapping[int, list[RLE]]]
 """(image id, its phrases) -> phrase id -> found masks."""
 
@@ -98,10 +100,12 @@ def _report(title: str, data: PhraseData, name: str, meters: Mapping[str, Any]) 
 
 
 def answers_from(path: Path, data: PhraseData) -> Answer:
-    """Read predictions: a JSON list of ``{"phrase_id" or ("image_id", "phrase"), "segmentation"}``.
+    """Read predictions: a JSON list of ``{"phrase_id" or ("image_id", "phrase"), "segmentation"}``,
+    or, where the phrases are class names, COCO results with ``category_id``.
 
     Several records of a phrase are several things; a phrase without a record is answered with
-    "nothing". ``"score"`` may be there and is not used: choose a threshold before.
+    "nothing", and COCO results of classes that are not asked for are passed over. ``"score"`` may
+    be there and is not used: choose a threshold before.
 
     Raises:
         DataError: it cannot be read, or a record fits no phrase; the message names it.
@@ -117,16 +121,20 @@ def answers_from(path: Path, data: PhraseData) -> Answer:
     for number, row in enumerate(rows):
         try:
             # What is said of several things alike has one answer, which counts for each.
-            meant = (
-                [by_id[int(row["phrase_id"])]]
-                if "phrase_id" in row
-                else by_text[int(row["image_id"]), str(row["phrase"]).lower()]
-            )
+            if "phrase_id" in row:
+                meant = [by_id[int(row["phrase_id"])]]
+            else:
+                own = "phrase" not in row and "category_id" in row and data.classes
+                text = data.classes[int(row["category_id"])] if own else str(row["phrase"])
+                place = int(row["image_id"]), text.lower()
+                if own and place not in by_text and place[0] in data.sizes:
+                    continue  # a class that is not asked for in this picture
+                meant = by_text[place]
             rle = from_coco_any(row["segmentation"], data.sizes[meant[0].image_id])
         except KeyError as error:
             raise DataError(
                 f"{path}: record {number} fits no phrase of {data.name} ({error}): give phrase_id, "
-                "or image_id and phrase, and segmentation"
+                "or image_id and phrase (of class names: or category_id), and segmentation"
             ) from error
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: record {number}: {error}") from error
@@ -145,6 +153,8 @@ def answers_of(find: Callable[[Any, list[str]], Segments], data: PhraseData) -> 
 
     def answer(image_id: int, phrases: Sequence[PhraseTruth]) -> Mapping[int, list[RLE]]:
         segments = find(read_image(data.files[image_id]), [p.text for p in phrases])
+        if data.one_name:
+            segments = segments[nms(segments, iou_threshold=SAME)]
         return {
             phrase.id: [
                 rle

@@ -12,7 +12,7 @@ import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,8 @@ class PhraseData:
         files: image id -> path of the picture.
         phrases: in the file's order.
         note: what the protocol says of them ("first sentence of every object", ...).
+        classes: category id -> phrase, where the phrases are class names.
+        one_name: a mask has one name, the best of all that were asked for.
     """
 
     name: str
@@ -68,6 +70,8 @@ class PhraseData:
     files: Mapping[int, Path]
     phrases: tuple[PhraseTruth, ...]
     note: str = ""
+    classes: Mapping[int, str] = field(default_factory=dict)
+    one_name: bool = False
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -248,16 +252,26 @@ def read_refcoco(
     return PhraseData(name, sizes, files, tuple(phrases), f"{sentences} sentences")
 
 
-def class_names(data: CocoDataset, use: Literal["oracle", "full"] = "oracle") -> PhraseData:
+Use = Literal["oracle", "global", "full"]
+USES = {
+    "oracle": "those of the picture",
+    "global": "all in every picture, and a mask has one of them",
+    "full": "all in every picture",
+}
+
+
+def class_names(data: CocoDataset, use: Use = "oracle") -> PhraseData:
     """The class names of a COCO file as phrases.
 
     Args:
         data: the file.
         use: ``"oracle"``: of each picture those that occur there; ``"full"``: all of them in every
-            picture, so that most mean nothing. Numbers of the two are not comparable.
+            picture, so that most mean nothing; ``"global"``: the same, but a mask has the one name
+            that suits it best (matching against a whole vocabulary). Numbers of different ones are
+            not comparable.
     """
-    if use not in ("oracle", "full"):
-        raise InputError(f"use is {use!r}: use oracle or full")
+    if use not in USES:
+        raise InputError(f"use is {use!r}: use {', '.join(USES)}")
     names = data.names
     sizes, files = {}, {}
     phrases: list[PhraseTruth] = []
@@ -271,8 +285,15 @@ def class_names(data: CocoDataset, use: Literal["oracle", "full"] = "oracle") ->
             found.setdefault(str(label), []).append(rle)
         for name, masks in found.items():
             phrases.append(PhraseTruth(len(phrases) + 1, image_id, name, tuple(masks)))
-    note = "class names, " + ("those of the picture" if use == "oracle" else "all in every picture")
-    return PhraseData("class names", sizes, files, tuple(phrases), note)
+    return PhraseData(
+        "class names",
+        sizes,
+        files,
+        tuple(phrases),
+        f"class names, {USES[use]}",
+        {number: str(name) for number, name in names.items()},
+        use == "global",
+    )
 
 
 class _PlainUnpickler(pickle.Unpickler):

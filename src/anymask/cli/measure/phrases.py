@@ -14,7 +14,9 @@ PhraseFile = typer.Option(
     "published, or a COCO file, whose class names are then the phrases.",
 )  # fmt: skip
 PhrasePredictions = typer.Option(
-    None, help="JSON list of {phrase_id or image_id and phrase, segmentation}."
+    None,
+    help="JSON list of {phrase_id or image_id and phrase, segmentation}; of a COCO file: or COCO "
+    "results with category_id.",
 )
 PhraseModel = typer.Option(None, help="Or: a model that is asked, as for anymask find.")
 PhraseImages = typer.Option(None, help="Folder of the pictures; default: the file's.")
@@ -45,7 +47,9 @@ def concept(
     model: str | None = PhraseModel,
     images: Path | None = PhraseImages,
     vocabulary_use: str = typer.Option(
-        "oracle", help="Of a COCO file: oracle (names of the picture) or full (all names)."
+        "oracle",
+        help="Of a COCO file: oracle (names of the picture), full (all names), or global (all "
+        "names, and a mask has the best of them); never compare one with another.",
     ),
     sentences: str = SentencesOption,
     split: str = SplitOption,
