@@ -136,8 +136,9 @@ def find(
         task: of phrases: ``"instance"``, ``"referring"`` (the best of each phrase), ``"semantic"``
             or ``"panoptic"``.
         model: a name (``anymask models``), folder, hub id or file: an OpenWorldSAM for phrases and
-            clicks, a SAM 2 for clicks, a model trained with prompt branches for examples; or one
-            that is loaded already. The bundled one answers phrases and clicks on drawn scenes.
+            clicks, a SAM 2 for clicks, a SegPrompt trained with prompt branches for examples, or
+            with text prompts for words; or one that is loaded already. The bundled one answers
+            phrases and clicks on drawn scenes.
         min_score: finds below are dropped; in 0..1. None = the model's own for phrases, 0.5 for
             examples, 0 for clicks.
         max_segments: at most so many of every phrase or name.
@@ -187,7 +188,18 @@ def find(
     picture = read_image(image)
     if phrases is not None:
         from anymask.methods.openworldsam import PhraseFinder
+        from anymask.methods.segprompt.few_shot import SegPromptFinder
 
+        if isinstance(finder, SegPromptFinder) and finder.branches.text is not None:
+            if task != "instance" or two_stage:
+                raise InputError("a SegPrompt finds instances of words: leave task and two_stage")
+            words = [phrases] if isinstance(phrases, str) else phrases
+            return finder.find(
+                picture,
+                finder.of_words(words),
+                min_score=0.5 if min_score is None else min_score,
+                max_segments=max_segments,
+            )
         if not isinstance(finder, PhraseFinder):
             raise CheckpointError(
                 f"{model} does not understand phrases: give an OpenWorldSAM (docs/find.md)"

@@ -10,16 +10,23 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from transformers import ResNetConfig
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, ResNetConfig
+from typer.testing import CliRunner
 
+import anymask
+from anymask.cli.app import app
 from anymask.data.scenes import make_scene
+from anymask.errors import CheckpointError, InputError
 from anymask.methods.segprompt import SegPromptConfig, SegPromptModel
 from anymask.methods.segprompt.configuration import STAGES
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
+from anymask.methods.segprompt.text_prompts import ClipTexts
+from anymask.nn.text_tokens import train_tokenizer
 from anymask.ops.rle import encode, to_coco_str
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe, train
 from anymask.training.recipes import segprompt as recipes
+from anymask.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {
     "backbone_config": ResNetConfig(
@@ -75,6 +82,21 @@ def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("stage1")
     SegPromptModel(SegPromptConfig(**SMALL)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP's text half and a tokenizer, as the hub has them."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    words = train_tokenizer(["a photo of a person can crab animal"], 300, 32)
+    words.save_pretrained(folder)
+    config = CLIPTextConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=40, projection_dim=8,
+    )  # fmt: skip
+    CLIPTextModelWithProjection(config).save_pretrained(folder)
     return folder
 
 
@@ -144,6 +166,59 @@ def test_every_recipe_trains(name: str, lvis: Path, stage1: Path, tmp_path: Path
     assert (tmp_path / "model.safetensors").is_file()
     history = json.loads((tmp_path / "history.json").read_text())
     assert np.isfinite([r["loss"] for r in history if "loss" in r]).all()
+
+
+def test_words_take_the_place_of_prompts(
+    lvis: Path, stage1: Path, clip: Path, tmp_path: Path
+) -> None:
+    encode = ClipTexts.from_pretrained(clip)
+    names = ["crab_(animal)", "person"]
+    vectors = encode(names)
+    assert vectors.shape == (2, encode.width) == (2, 8)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    tokens = encode.tokenizer(["a photo of a crab animal"], return_tensors="pt")
+    with torch.no_grad():
+        expected = encode.model(**tokens).text_embeds[0]
+    np.testing.assert_allclose(vectors[0], (expected / expected.norm()).numpy(), atol=1e-5)
+    with pytest.raises(CheckpointError, match="text encoder"):
+        ClipTexts.from_pretrained(tmp_path / "nothing")
+
+    recipe = recipes.lvis_ow_text(
+        lvis,
+        lvis.parent,
+        stage1,
+        text=clip,
+        changes=PROMPTS,
+        **TINY,  # type: ignore[arg-type]
+    )
+    data = recipe.data()
+    for k in range(4):
+        sample = data[k]
+        assert set(sample["labels"].tolist()) <= {792}  # person, the known one
+        assert set(sample["image_labels"]) <= {0, 12}  # of the others it is only said that
+    assert any(data[k]["image_labels"] for k in range(4))
+    model: Any = recipe.model()
+    people = Vocabulary.builtin("lvis").names[792]
+    np.testing.assert_allclose(
+        model.branches.text_table[792].numpy(), encode([people])[0], atol=1e-6
+    )
+    train(recipe, tmp_path / "run", device="cpu", checkpoint_every=100)
+    found = anymask.find(
+        np.zeros((64, 64, 3), np.uint8), ["crab_(animal)", "person"],
+        model=tmp_path / "run", min_score=0.0, max_segments=3,
+    )  # fmt: skip
+    assert set(found.labels) <= {"crab_(animal)", "person"}
+    assert len(found)
+    with pytest.raises(InputError, match="leave task"):
+        anymask.find(
+            np.zeros((64, 64, 3), np.uint8), "person", model=tmp_path / "run", task="semantic"
+        )
+    done = CliRunner().invoke(
+        app,
+        ["train", "lvis-ow-text", "--data", str(lvis), "--init", str(stage1), "--text",
+         str(tmp_path / "none"), "--out", str(tmp_path / "cli")],
+    )  # fmt: skip
+    assert isinstance(done.exception, CheckpointError)
 
 
 def test_labels_and_lists_reach_the_model(lvis: Path) -> None:

@@ -12,7 +12,7 @@ from anymask.errors import InputError
 if TYPE_CHECKING:
     from anymask.training.recipe import Recipe
 
-FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "coco-to-lvis")
+FROM_STAGE1 = ("lvis-ow-stage2", "lvis-ow-control", "lvis-ow-text", "coco-to-lvis")
 PAPER = ("lvis-ow-stage1", *FROM_STAGE1, "lvis-full", "lvis-full-class-aware")
 SCENES = (
     "segprompt-words-scenes", "segprompt-scenes", "clip-scenes", "ovsnet-scenes", "sam2-scenes",
@@ -85,6 +85,9 @@ def train(
     mix: str = typer.Option("paper", help="Of osm: paper's shares of data sets, or equal."),
     boxes: float = typer.Option(
         0.0, min=0, max=1, help="Of osm: share of masks shown as boxes; 0.2 for parts and boxes."
+    ),
+    text: str | None = typer.Option(
+        None, help="Of lvis-ow-text: folder or hub id of a CLIP; default: ViT-B/32."
     ),
     masks: int = typer.Option(30, min=1, help="Of wowseg: masks of a picture at most."),
     without: Path | None = typer.Option(
@@ -186,8 +189,10 @@ def train(
         make = getattr(segprompt, recipe.replace("-", "_"))
         start = (model_folder(init),) if recipe in FROM_STAGE1 else ()
         shorter = {"steps": samples // (batch_size or segprompt.BATCH)} if samples else {}
-        sized = {"size": size} if size else {}
-        plan = make(data, images or data.parent, *start, **shorter, **sized, **common)
+        extra: dict[str, Any] = {"size": size} if size else {}
+        if text is not None and recipe == "lvis-ow-text":
+            extra["text"] = text
+        plan = make(data, images or data.parent, *start, **shorter, **extra, **common)
     else:
         from anymask.training.recipes.finetune import finetune
 

@@ -47,6 +47,8 @@ class Source:
             well.
         label: of every object where there are no rows; negative = objects without a class, in a
             mixture of sources with classes.
+        named_only: category id -> label of categories whose objects are left out, but of which it
+            is said that the picture shows them (image-level labels).
         unjudged: labels on which the data set is silent: it is neither said that they are there
             nor that they are not.
         repeat_threshold: pictures with rare categories are drawn more often (repeat-factor
@@ -62,6 +64,7 @@ class Source:
     donor: bool = False
     rows: Mapping[int, int] | None = None
     label: int = 0
+    named_only: Mapping[int, int] = field(default_factory=dict)
     unjudged: tuple[int, ...] = ()
     repeat_threshold: float = 0.0
 
@@ -184,6 +187,11 @@ class Mixture(Dataset[dict[str, Any]]):
             )
         }
         lists["not_exhaustive"] += source.unjudged
+        if source.named_only:
+            shown = {r["category_id"] for r in self._data[which].records_of(image_id)}
+            lists["image_labels"] = tuple(
+                sorted(source.named_only[c] for c in shown if c in source.named_only)
+            )
         return lists
 
     def _load(self, which: int, image_id: int) -> Sample:

@@ -28,6 +28,7 @@ from anymask.methods.segprompt.processing import (
     proposals,
 )
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
+from anymask.methods.segprompt.text_prompts import ClipTexts
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
 from anymask.nn.weights_digest import weights_digest
@@ -169,6 +170,7 @@ class SegPromptFinder:
         self.processor = SegPromptImageProcessor.for_config(model.config)
         self.isolated, self.nms_iou = isolated, nms_iou
         self._digest: str | None = None
+        self._encode_words: ClipTexts | None = None
 
     @classmethod
     def from_pretrained(
@@ -253,6 +255,24 @@ class SegPromptFinder:
             raise InputError(f"the cache has no prompt for {unseen[0]!r}: it never saw one.")
         vectors = cache.vectors[list(rows.values())].float().cpu().numpy()
         return PromptBank(tuple(rows), vectors, np.ones(len(rows), np.int64), self.checkpoint)
+
+    def of_words(self, names: Sequence[str]) -> PromptBank:
+        """The prompt bank of words, encoded as in training (see :meth:`from_text`).
+
+        Raises:
+            InputError: the model takes no text, or does not say who encoded its words.
+            CheckpointError: that encoder cannot be loaded.
+        """
+        source = self.model.config.text_encoder
+        if self.branches.text is None or not source:
+            raise InputError(
+                "this model was trained without text: give example masks, or for phrases an "
+                "OpenWorldSAM"
+            )
+        if self._encode_words is None:
+            self._encode_words = ClipTexts.from_pretrained(source)
+        different = list(dict.fromkeys(names))
+        return self.from_text(different, self._encode_words(different))
 
     @torch.inference_mode()
     def from_text(self, names: Sequence[str], embeddings: NDArray[np.float32]) -> PromptBank:

@@ -84,6 +84,7 @@ class PromptLearningConfig(SegPromptConfig):
         prompt_loss_weights: multipliers of class, dice and mask term of v.
         prompt_no_object_weight: of v's class term.
         text_dim: width of fixed text embeddings that take p's place (section 5.4); 0 = none.
+        text_encoder: folder or hub id of the CLIP that made them, for new words.
         freeze_backbone: the backbone does not learn.
     """
 
@@ -115,6 +116,7 @@ class PromptLearningConfig(SegPromptConfig):
     prompt_loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     prompt_no_object_weight: float = 0.1
     text_dim: int = 0
+    text_encoder: str = ""
     freeze_backbone: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@
 | ``lvis_ow_stage1`` | class-agnostic Mask2Former on LVIS-OW | 368,750 |
 | ``lvis_ow_stage2`` | SegPrompt from stage 1, backbone frozen | 90,000 |
 | ``lvis_ow_control`` | stage 2 without the branches: the same extra iterations | 90,000 |
+| ``lvis_ow_text`` | stage 2 with words as prompts; seen classes are known by name only | 90,000 |
 | ``lvis_full`` | SegPrompt on all of LVIS, from ImageNet weights | 368,750 |
 | ``lvis_full_class_aware`` | Mask2Former with 1,203 classes, repeat-factor sampling | 368,750 |
 | ``coco_to_lvis`` | SegPrompt on COCO, measured on LVIS | 90,000 |
@@ -19,6 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoBackbone, PreTrainedModel
 
 from anymask.data.coco import CocoDataset
@@ -27,6 +29,7 @@ from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
+from anymask.methods.segprompt.text_prompts import ENCODER, ClipTexts
 from anymask.training.mixture import Augmentation, Mixture, Phase, Source
 from anymask.training.recipe import Recipe
 from anymask.vocabulary import Vocabulary
@@ -61,6 +64,37 @@ def lvis_ow_stage2(data: Path, images: Path, stage1: Path, **how: Any) -> Recipe
 def lvis_ow_control(data: Path, images: Path, stage1: Path, **how: Any) -> Recipe:
     """The same extra iterations without the branches: what stage 2 has to beat."""
     return _from_stage1("lvis-ow-control", data, images, stage1, "none", **how)
+
+
+def lvis_ow_text(
+    data: Path, images: Path, stage1: Path, *, text: str | Path = ENCODER, **how: Any
+) -> Recipe:
+    """Stage 2 with fixed text embeddings in the place of prompts (section 5.4): known classes have
+    masks, of seen classes it is only said which pictures show them.
+
+    Args:
+        text: folder or hub id of a CLIP.
+    """
+    encode = ClipTexts.from_pretrained(text)
+    lvis = Vocabulary.builtin("lvis")
+    known = {number: LVIS_ROWS[number] for number in lvis.group("known").ids}
+    seen = {number: LVIS_ROWS[number] for number in lvis.group("seen").ids}
+    changes = {
+        "text_dim": encode.width,
+        "text_encoder": str(text),
+        "use_class_embedding": False,
+        **how.pop("changes", {}),
+    }
+    recipe = _from_stage1(
+        "lvis-ow-text", data, images, stage1, "segprompt", named_only=seen, rows_of=known,
+        changes=changes, **how,
+    )  # fmt: skip
+    model = recipe.model()
+    assert isinstance(model, PromptLearningModel)
+    assert model.branches is not None
+    names = {number: name for name, number in zip(lvis.names, lvis.ids, strict=True)}
+    model.branches.set_text(torch.from_numpy(encode([names[n] for n in LVIS_ROWS])))
+    return recipe
 
 
 def lvis_full(data: Path, images: Path, *, backbone: str | None = BACKBONE, **how: Any) -> Recipe:
@@ -108,6 +142,8 @@ def _from_stage1(
     auxiliary: str,
     rows: dict[int, int] | None = None,
     prompt_classes: int = len(LVIS_ROWS),
+    named_only: dict[int, int] | None = None,
+    rows_of: dict[int, int] | None = None,
     **how: Any,
 ) -> Recipe:
     before = SegPromptModel.from_pretrained(stage1)
@@ -128,7 +164,8 @@ def _from_stage1(
     )
     model = PromptLearningModel(config)
     model.segmenter.load_state_dict(before.state_dict())
-    source = Source(data, images, rows=LVIS_ROWS if rows is None else rows)
+    labels = rows_of or rows or LVIS_ROWS
+    source = Source(data, images, rows=labels, named_only=named_only or {})
     return _recipe(name, model, source, SHORT, SHORT_DROPS, **how)
 
 
