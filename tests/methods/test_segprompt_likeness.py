@@ -13,8 +13,6 @@ from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.few_shot import SegPromptFinder
 from anymask.methods.segprompt.likeness import Likeness
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
-from anymask.methods.segprompt.selection import Kind, choose_candidates
-from anymask.training.mixture import Mixture, Phase, Source
 from anymask.training.scene_samples import SceneSamples
 from tests.methods.test_segprompt_few_shot import SMALL, picture, squares
 
@@ -48,8 +46,8 @@ def test_a_prompt_is_like_itself_and_the_mean_of_prompts_is_a_prototype() -> Non
     torch.manual_seed(0)
     likeness = Likeness(5)
     one, two = torch.randn(1, 5), torch.randn(1, 5)
-    assert float(likeness(one, one)) == pytest.approx(float(likeness.threshold))
-    assert float(likeness(one, two)) < float(likeness.threshold)
+    assert likeness(one, one).item() == pytest.approx(likeness.threshold.item())
+    assert likeness(one, two).item() < likeness.threshold.item()
     places = likeness.space(torch.cat([one, two]))
     middle = likeness.space((one + two) / 2)
     torch.testing.assert_close(places.mean(0, keepdim=True), middle)
@@ -161,51 +159,51 @@ def test_every_mask_may_be_what_any_name_means(compared: Path) -> None:
     assert mugs == keys
 
 
-# ------------------------------------------------------------------- sources with other classes
+# ------------------------------------------------------------------------ the segmenter is frozen
 
 
-def test_objects_without_a_class_are_found_and_nothing_else() -> None:
+FROZEN: dict[str, Any] = {
+    **COMPARED,
+    "prompt_classes": 40,
+    "queries_per_class": 0,
+    "freeze_segmenter": True,
+    "likeness_weight": 1.0,
+}
+
+
+def test_only_the_comparison_learns_when_the_segmenter_is_frozen(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = PromptLearningModel(PromptLearningConfig.pocket(**{**COMPARED, "prompt_classes": 40}))
-    data = SceneSamples(4, 96, 1, class_aware=True)
-    batch = Collate(model.config)([data[k] for k in range(4)])
-    for target in batch["targets"]:
-        target.labels = torch.full_like(target.labels, -1)
-    for target in batch["targets"]:
-        chosen = model.select(target)
-        assert not chosen.examples
-        assert Kind.OUTLINED not in chosen.candidates.kinds
-        assert Kind.PRESENT not in chosen.candidates.kinds
-        areas = target.masks.flatten(1).sum(1)
-        assert len(model._main_rows(target)) == int((areas > model.config.min_mask_area).sum())
-    parts = model.train()(**batch).loss_parts
-    assert float(parts["mask"]) > 0
-    assert float(parts["prompt_mask"]) == float(parts["example_mask"]) == 0
+    model = PromptLearningModel(PromptLearningConfig.pocket(**FROZEN)).train()
+    batch = Collate(model.config)([SceneSamples(6, 96, 1, class_aware=True)[k] for k in range(6)])
+    output = model(**batch)
+    assert set(output.loss_parts) == {"likeness"}
+    output.loss.backward()
+    learned = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert learned
+    assert all(name.startswith("branches.likeness.") for name in learned)
+    # The same after saving and loading, which makes everything trainable at first.
+    model.save_pretrained(tmp_path)
+    again = PromptLearningModel.from_pretrained(tmp_path).train()
+    trained = {name for name, p in again.named_parameters() if p.requires_grad}
+    assert trained == learned
+    # Without candidates the search compares what the class-agnostic queries find.
+    finder = SegPromptFinder(again, "cpu")
+    bank = finder.prompts([(picture(), squares((5, 5), labels=["mug"]))])
+    assert set(finder.find(picture(1), bank, min_score=0.0).labels) == {"mug"}
+    for wrong in ({"likeness_weight": 0.0}, {"class_sources": (0, 1)}):
+        with pytest.raises(ValueError, match=r"likeness_weight|class_sources"):
+            PromptLearningConfig.pocket(**{**FROZEN, **wrong})
 
 
-def test_a_source_is_silent_about_the_classes_of_others(tmp_path: Path) -> None:
-    import json
-
-    import PIL.Image
-
-    PIL.Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
-    square = [[8, 8, 60, 8, 60, 60, 8, 60]]
-    row = {"id": 1, "image_id": 1, "category_id": 7, "iscrowd": 0, "area": 2704,
-           "bbox": [8, 8, 52, 52], "segmentation": square}  # fmt: skip
-    file = {"images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 64}],
-            "annotations": [row], "categories": [{"id": 7, "name": "x"}]}  # fmt: skip
-    (tmp_path / "a.json").write_text(json.dumps(file))
-    phases = [Phase(3, 64)]
-    named = Mixture([Source(tmp_path / "a.json", tmp_path, rows={7: 2}, unjudged=(0, 1))], phases)[
-        0
-    ]
-    assert named["labels"].tolist() in ([2], [])
-    assert named["not_exhaustive"] == (0, 1)
-    unnamed = Mixture([Source(tmp_path / "a.json", tmp_path, label=-1)], phases)[0]
-    assert set(unnamed["labels"].tolist()) <= {-1}
-    rng = np.random.default_rng(0)
-    tried = choose_candidates(
-        [2], [500.0], known=range(5), rng=rng, not_exhaustive=(0, 1), max_classes=5
-    )
-    assert tried.classes[0] == 2
-    assert set(tried.classes) == {2, 3, 4, -1}  # and never 0 or 1
+def test_examples_of_different_sources_are_not_compared() -> None:
+    torch.manual_seed(0)
+    likeness = Likeness(5)
+    prompts = torch.randn(8, 5)
+    classes = torch.tensor([0, 0, 1, 1, 2, 2, 3, -1])
+    sources = torch.tensor([0, 0, 0, 0, 1, 1, 1, 0])
+    both, _ = likeness.loss(prompts, classes, sources)
+    moved = prompts.clone()
+    moved[4:7] += 100.0  # far from the first source's, as near to each other as before
+    again, _ = likeness.loss(moved, classes, sources)
+    torch.testing.assert_close(both, again, rtol=1e-3, atol=1e-3)
+    assert not torch.isclose(likeness.loss(prompts, classes)[0], likeness.loss(moved, classes)[0])

@@ -17,6 +17,7 @@ from anymask.image import Image
 from anymask.loading import load_discoverer
 from anymask.methods.segprompt.few_shot import SegPromptFinder
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.segments import Segments
 from anymask.training.mixture import Phase
 from anymask.training.recipes.segprompt_pocket import (
@@ -25,7 +26,7 @@ from anymask.training.recipes.segprompt_pocket import (
     classes_of,
     held_out_ids,
     segprompt_pocket,
-    segprompt_pocket_prompts,
+    segprompt_pocket_examples,
 )
 
 SPLITS = {"coco": ("coco_split", "train2017", "val2017"), "bsds500": ("orig_split", "val", "test")}
@@ -93,24 +94,23 @@ def test_a_run_goes_on_from_a_trained_one(photos: Path, tmp_path: Path) -> None:
     assert distance < 0.1  # a step, not a new start
 
 
-def test_prompts_are_learnt_from_the_classes_of_every_source(photos: Path, tmp_path: Path) -> None:
+def test_comparing_examples_changes_nothing_else(photos: Path, tmp_path: Path) -> None:
     rows = classes_of(photos)
     assert rows == {"coco": {1: 0}, "clothing": {1: 1}, "facade": {1: 2}, "camvid": {1: 3}}
-    command = ["train", "segprompt-pocket-prompts", "--data", str(photos), "--samples", "4",
+    command = ["train", "segprompt-pocket-examples", "--data", str(photos), "--samples", "8",
                "--size", "64", "--batch-size", "4", "--device", "cpu"]  # fmt: skip
-    plan = segprompt_pocket_prompts(photos, model_folder("segprompt-pocket"), [Phase(40, 64)])
-    silent = {"coco": (1, 2, 3), "bsds500": (0, 1, 2, 3), "facade": (0, 1, 3)}
-    for source in plan.data().sources:  # type: ignore[attr-defined]
-        name = source.annotations.stem
-        assert source.unjudged == silent.get(name, source.unjudged)
-        assert (source.rows is None) == (name == "bsds500")
-    seen = {int(k) for i in range(40) for k in plan.data()[i]["labels"]}
-    assert seen == {-1, 0, 1, 2, 3}
-    start = plan.model().segmenter.state_dict()
-    bundled = SegPromptModel.from_pretrained(model_folder("segprompt-pocket")).state_dict()
-    assert all(torch.equal(start[name], value) for name, value in bundled.items())
+    plan = segprompt_pocket_examples(photos, model_folder("segprompt-pocket"), [Phase(40, 64)])
+    assert {source.annotations.stem for source in plan.data().sources} == set(rows)  # type: ignore[attr-defined]
+    assert {int(k) for i in range(40) for k in plan.data()[i]["labels"]} == {0, 1, 2, 3}
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "m")])
     assert done.exit_code == 0, done.output
+    model = PromptLearningModel.from_pretrained(tmp_path / "m")
+    assert model.config.class_sources == [0, 1, 2, 3]
+    before = SegPromptModel.from_pretrained(model_folder("segprompt-pocket"))
+    for name, value in before.state_dict().items():
+        assert torch.equal(model.segmenter.state_dict()[name], value), name
+    start = plan.model().branches.likeness.space.weight
+    assert not torch.equal(model.branches.likeness.space.weight, start)
     image = Image(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
     # One folder for both verbs: proposals, and things like an example.
     assert len(load_discoverer(tmp_path / "m", "cpu")(image, min_score=0.0))

@@ -21,13 +21,13 @@ SCENES = (
     "osm-scenes",
 )  # fmt: skip
 PHRASES = ("openworldsam", "openworldsam-refcocog", "openworldsam-cityscapes")
-POCKETS = ("segprompt-pocket", "segprompt-pocket-prompts")
+POCKETS = ("segprompt-pocket", "segprompt-pocket-examples")
 RECIPES = (*POCKETS, "discover", *PAPER, "ovsnet", *PHRASES, "wowseg", "osm", *SCENES)
 
 
 def train(
     recipe: str = typer.Argument(
-        help="segprompt-pocket (the bundled model), segprompt-pocket-prompts (so that it takes "
+        help="segprompt-pocket (the bundled model), segprompt-pocket-examples (so that it takes "
         "examples), discover (fine-tune on your own file), or one "
         "of the papers': "
         + ", ".join(PAPER)
@@ -171,14 +171,14 @@ def train(
     elif recipe in POCKETS:
         from anymask.training.recipes.segprompt_pocket import (
             segprompt_pocket,
-            segprompt_pocket_prompts,
+            segprompt_pocket_examples,
         )
 
         given: dict[str, Any] = {"phases": [Phase(samples, size or 256)]} if samples else {}
         if lr is not None:
             given["lr"] = lr
-        if recipe == "segprompt-pocket-prompts":
-            plan = segprompt_pocket_prompts(data, model_folder(init), **given, **common)  # type: ignore[arg-type]
+        if recipe == "segprompt-pocket-examples":
+            plan = segprompt_pocket_examples(data, model_folder(init), **given, **common)  # type: ignore[arg-type]
         else:
             if Path(init).is_dir():
                 given["init"] = Path(init)

@@ -42,15 +42,11 @@ class Source:
             only the labelled masks are known, and the rest is not a negative.
         image_ids: the pictures to train on; None = all.
         donor: its objects may be pasted onto other pictures.
-        rows: category id -> label; None = every object has the same label. Objects of other
+        rows: category id -> label; None = every object has the label 0. Objects of other
             categories are left out, and of the lists of negative and not-exhaustive categories as
             well.
-        label: of every object where there are no rows; negative = objects without a class, in a
-            mixture of sources with classes.
         named_only: category id -> label of categories whose objects are left out, but of which it
             is said that the picture shows them (image-level labels).
-        unjudged: labels on which the data set is silent: it is neither said that they are there
-            nor that they are not.
         repeat_threshold: pictures with rare categories are drawn more often (repeat-factor
             sampling, Gupta et al. 2019): a category that fewer than this share of the pictures
             show counts as sqrt(threshold / share) times as frequent; 0 = all pictures alike.
@@ -63,9 +59,7 @@ class Source:
     image_ids: frozenset[int] | None = None
     donor: bool = False
     rows: Mapping[int, int] | None = None
-    label: int = 0
     named_only: Mapping[int, int] = field(default_factory=dict)
-    unjudged: tuple[int, ...] = ()
     repeat_threshold: float = 0.0
 
 
@@ -186,7 +180,6 @@ class Mixture(Dataset[dict[str, Any]]):
                 ("not_exhaustive", "not_exhaustive_category_ids"),
             )
         }
-        lists["not_exhaustive"] += source.unjudged
         if source.named_only:
             shown = {r["category_id"] for r in self._data[which].records_of(image_id)}
             lists["image_labels"] = tuple(
@@ -202,8 +195,7 @@ class Mixture(Dataset[dict[str, Any]]):
         if rows is not None:
             records = [r for r in records if r["category_id"] in rows]
         masks = Segments.from_coco(records, pixels.shape[:2]).masks
-        one = self.sources[which].label
-        labels = [one if rows is None else rows[r["category_id"]] for r in records]
+        labels = [0 if rows is None else rows[r["category_id"]] for r in records]
         if self.sources[which].exhaustive:
             labelled = np.ones(pixels.shape[:2], bool)
         else:

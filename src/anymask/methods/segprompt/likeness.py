@@ -40,12 +40,15 @@ class Likeness(nn.Module):
         apart = (one[:, None] - two[None]).square().mean(-1)
         return self.threshold - self.scale.exp() * apart
 
-    def loss(self, prompts: Tensor, classes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, prompts: Tensor, classes: Tensor, sources: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Every pair of a batch is of one class or of two.
 
         Args:
             prompts: (M, D).
             classes: (M,) int64; -1 = padding.
+            sources: (M,) int64; only examples with equal ones are compared. None = all.
 
         Returns:
             The mean cross-entropy of pairs of one class plus that of pairs of two, over all
@@ -55,9 +58,11 @@ class Likeness(nn.Module):
         prompts, classes = prompts[real], classes[real]
         logits = self(prompts, prompts)
         same = classes[:, None] == classes[None]
-        others = ~torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+        compared = ~torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+        if sources is not None:
+            compared &= sources[real][:, None] == sources[real][None]
         loss = logits.new_zeros(())
-        for sign, pairs in ((1, same & others), (-1, ~same)):
+        for sign, pairs in ((1, same & compared), (-1, ~same & compared)):
             count = mean_over_processes(pairs.sum().float()).clamp(min=1)
             loss = loss - (F.logsigmoid(sign * logits) * pairs).sum() / count
         return loss, {"likeness": loss.detach()}

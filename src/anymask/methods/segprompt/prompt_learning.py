@@ -62,7 +62,8 @@ class PromptLearningConfig(SegPromptConfig):
             or ``"off"`` (Table 5).
         slot_embedding: r of eq. 6: ``"learned"`` (the paper), ``"borrow"`` (as released: other
             class-agnostic queries every time), ``"borrow_detached"`` or ``"none"``.
-        queries_per_class: K.
+        queries_per_class: K; 0 = no candidates: few-shot search only compares what the
+            class-agnostic queries find.
         max_classes: C_max.
         max_examples: E.
         momentum: m of eq. 4.
@@ -81,6 +82,10 @@ class PromptLearningConfig(SegPromptConfig):
         likeness_weight: of the loss by which examples learn to tell whether two of them show the
             same class (see ``likeness.Likeness``); 0 = the paper, which has none.
         isolated_examples: examples do not see each other in training, as in few-shot search.
+        class_sources: of every row the data set it belongs to, when several are mixed; examples of
+            different ones are not compared, for their classes may mean the same. Empty = one.
+        freeze_segmenter: only the comparison of examples learns; q and their masks stay bit for
+            bit, and so do the prompts.
         prompt_loss_weights: multipliers of class, dice and mask term of v.
         prompt_no_object_weight: of v's class term.
         text_dim: width of fixed text embeddings that take p's place (section 5.4); 0 = none.
@@ -113,6 +118,8 @@ class PromptLearningConfig(SegPromptConfig):
     prompt_source: str = "cache"
     likeness_weight: float = 0.0
     isolated_examples: bool = False
+    class_sources: tuple[int, ...] = ()
+    freeze_segmenter: bool = False
     prompt_loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     prompt_no_object_weight: float = 0.1
     text_dim: int = 0
@@ -133,6 +140,13 @@ class PromptLearningConfig(SegPromptConfig):
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise ValueError(f"{name} is {given!r}: use {', '.join(allowed)}")
+        if (self.freeze_segmenter or not self.queries_per_class) and not self.likeness_weight:
+            raise ValueError("freeze_segmenter and queries_per_class = 0 need a likeness_weight")
+        if self.class_sources and len(self.class_sources) != self.prompt_classes:
+            raise ValueError(
+                f"class_sources has {len(self.class_sources)} entries for {self.prompt_classes} "
+                "rows: one each"
+            )
         visibility(1, 1, 1, 1, cast(QueryAttention, self.query_attention))
         super().__post_init__(**kwargs)
 
@@ -294,9 +308,25 @@ class PromptLearningModel(PreTrainedModel):
         self.reader = mask_reader(config)
         known = config.known_classes
         self.known = frozenset(range(config.prompt_classes) if known is None else known)
-        if config.freeze_backbone:
-            self.segmenter.backbone.requires_grad_(False)
+        self._freeze()
         self.post_init()
+
+    def _freeze(self) -> None:
+        if self.config.freeze_segmenter:
+            assert self.branches is not None
+            self.requires_grad_(False)
+            assert self.branches.likeness is not None
+            self.branches.likeness.requires_grad_(True)
+        elif self.config.freeze_backbone:
+            self.segmenter.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PromptLearningModel:
+        """Switch training on or off; what is frozen stays so."""
+        super().train(mode)
+        self._freeze()  # loading makes every parameter trainable again
+        if self.config.freeze_segmenter:
+            self.segmenter.eval()
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         self.segmenter._init_weights(module)
@@ -360,7 +390,7 @@ class PromptLearningModel(PreTrainedModel):
         per_class = self.config.queries_per_class
         seen = visibility(
             sizes[0],
-            sizes[1] // per_class,
+            sizes[1] // max(1, per_class),
             per_class,
             sizes[2],
             self.config.query_attention,
@@ -393,12 +423,12 @@ class PromptLearningModel(PreTrainedModel):
 
         Args:
             pixel_values: (B, 3, H, W) float, normalised, sides multiples of 32.
-            targets: per picture; ``labels`` are rows of the prompt tables, negative ones of
-                objects without a class, which the class-agnostic queries alone learn from.
+            targets: per picture; ``labels`` are rows of the prompt tables.
         """
         if targets is None:
             return self.segmenter(pixel_values)  # type: ignore[no-any-return]
-        mask_features, levels = self.segmenter.encode(pixel_values)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_segmenter):
+            mask_features, levels = self.segmenter.encode(pixel_values)
         return self.learn(mask_features, levels, targets)
 
     def learn(
@@ -433,6 +463,8 @@ class PromptLearningModel(PreTrainedModel):
 
         if selection is None:
             selection = [self.select(target) for target in targets]
+        if config.freeze_segmenter:
+            return self._compare(mask_features, levels, targets, selection)
         device = mask_features.device
         classes = torch.tensor([s.candidates.classes for s in selection], device=device)
         source = generators([targets[0].seed])[0]
@@ -481,13 +513,44 @@ class PromptLearningModel(PreTrainedModel):
             self._add(output, self._example_loss(packed, targets, selection, sources))
         if branches.likeness is not None:
             # DEVIATION: the paper's examples learn to give back their masks, not to be compared.
-            loss, parts = branches.likeness.loss(
-                packed.examples.flatten(0, 1), example_classes.flatten()
-            )
-            self._add(output, (config.likeness_weight * loss, parts))
+            self._add(output, self._likeness_loss(packed.examples, example_classes))
         if self.training:
             branches.cache.update(packed.examples.flatten(0, 1), example_classes.flatten())
         return output
+
+    def _compare(
+        self,
+        mask_features: Tensor,
+        levels: list[Tensor],
+        targets: list[Targets],
+        selection: list[Selection],
+    ) -> SegPromptOutput:
+        """The loss of examples alone."""
+        with torch.no_grad():
+            nothing, _ = self.segmenter.queries(levels[-1])
+            nothing = nothing[:, :0]
+            masks, classes = self._examples(targets, selection)
+            packed = self.packed(
+                levels,
+                mask_features,
+                (nothing, nothing),
+                (nothing, nothing),
+                masks,
+                real_examples=classes >= 0,
+                isolated=self.config.isolated_examples,
+            )
+        loss, parts = self._likeness_loss(packed.examples, classes)
+        return SegPromptOutput(loss=loss, loss_parts=parts)
+
+    def _likeness_loss(self, examples: Tensor, classes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        assert self.branches is not None
+        assert self.branches.likeness is not None
+        flat, sources = classes.flatten(), None
+        if self.config.class_sources:
+            table = torch.tensor(self.config.class_sources, device=flat.device)
+            sources = table[flat.clamp(min=0)]
+        loss, parts = self.branches.likeness.loss(examples.flatten(0, 1), flat, sources)
+        return self.config.likeness_weight * loss, parts
 
     @staticmethod
     def _from_others(
@@ -557,8 +620,8 @@ class PromptLearningModel(PreTrainedModel):
         return output
 
     def _main_rows(self, target: Targets) -> Tensor:
-        """Instances that the class-agnostic queries should find: of known classes, or of none."""
-        keep = [k for k, c in enumerate(target.labels.tolist()) if c in self.known or c < 0]
+        """Instances that the class-agnostic queries should find."""
+        keep = [k for k, c in enumerate(target.labels.tolist()) if c in self.known]
         rows = torch.tensor(keep, dtype=torch.long, device=target.labels.device)
         areas = target.masks[rows].flatten(1).sum(1)
         rows = rows[areas > self.config.min_mask_area]
@@ -648,7 +711,6 @@ class PromptLearningModel(PreTrainedModel):
         truth = []
         for target in targets:
             rows = self._main_rows(target)
-            rows = rows[target.labels[rows] >= 0]
             truth.append(replace(target, masks=target.masks[rows], labels=target.labels[rows]))
         total, parts = self.vanilla_criterion(
             [head(states[0]) for states in packed.states],

@@ -94,7 +94,7 @@ def choose_candidates(
     then others at random.
 
     Args:
-        labels, areas: of the instances with masks; a negative label is no class.
+        labels, areas: of the instances with masks.
         known: classes with masks in training.
         rng: draws the random negatives.
         unlabelled: further classes of the vocabulary, without masks. The data set's lists are
@@ -111,7 +111,7 @@ def choose_candidates(
     federated = bool(unlabelled)
     loose = set(not_exhaustive) if federated else set()
     refused = list(dict.fromkeys(negatives)) if federated else []
-    large = {c for c, area in zip(labels, areas, strict=True) if area > min_area and c >= 0}
+    large = {c for c, area in zip(labels, areas, strict=True) if area > min_area}
     present = sorted(large | loose | set(image_labels))[:max_classes]
     outlined = large & set(known)
     if mask_truth == "examples_only":

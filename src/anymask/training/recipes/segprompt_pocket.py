@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,19 @@ from anymask.training.recipe import Recipe
 WEIGHTS = {"coco": 0.42, "bsds500": 0.26, "clothing": 0.13, "facade": 0.11, "camvid": 0.08}
 
 CLASSLESS = ("bsds500",)  # whole pictures cut into regions that have no names
-NO_CLASS = -1
-# Few classes a picture: v and e cost as much as q. What compares examples counts much, because it
-# is one number beside the masks of all queries.
-PROMPTS: dict[str, Any] = {
-    "queries_per_class": 4,
-    "max_classes": 8,
-    "max_examples": 5,
-    "min_mask_area": 30,
-    "use_class_embedding": False,  # the model shall look at prompts, and new classes have none
-    "likeness_weight": 20.0,
+EXAMPLES: dict[str, Any] = {
+    "freeze_segmenter": True,
+    "likeness_weight": 1.0,
+    "queries_per_class": 0,
+    "max_examples": 20,
+    "min_mask_area": 40,
     "isolated_examples": True,
+    "use_class_embedding": False,
 }
+COMPARING = (Phase(12_000, 256),)
+AUGMENTATION = Augmentation(
+    scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
+)
 
 
 def is_held_out(source: str, record: dict[str, object], position: int) -> bool:
@@ -101,49 +103,37 @@ def segprompt_pocket(
     )
 
 
-def segprompt_pocket_prompts(
+def segprompt_pocket_examples(
     photos: Path,
     init: Path,
-    phases: Sequence[Phase] = FURTHER,
+    phases: Sequence[Phase] = COMPARING,
     batch_size: int = 24,
     seed: int = 0,
-    lr: float = 5e-3,
+    lr: float = 2e-3,
 ) -> Recipe:
-    """Prompt learning from the weights of :func:`segprompt_pocket`, so that the model takes
-    examples; arguments as there. Every source keeps its own classes and says nothing of others'."""
+    """The model learns to compare examples and stays what it is in everything else; arguments as
+    above. Every source keeps its own classes, and only those of one source are compared."""
     rows = classes_of(photos)
-    everything = {label for labels in rows.values() for label in labels.values()}
-    sources = [
-        _source(
-            photos,
-            name,
-            rows=rows.get(name),
-            label=NO_CLASS,
-            unjudged=tuple(sorted(everything - set(rows.get(name, {}).values()))),
-        )
-        for name in WEIGHTS
-    ]
     settings = SegPromptConfig.from_pretrained(init).to_dict()
     for key in ("model_type", "architectures", "transformers_version", "dtype"):
         settings.pop(key, None)
-    config = PromptLearningConfig(**settings, **{**PROMPTS, "prompt_classes": len(everything)})
+    of_rows = tuple(k for k, labels in enumerate(rows.values()) for _ in labels)
+    config = PromptLearningConfig(
+        **settings, **EXAMPLES, prompt_classes=len(of_rows), class_sources=of_rows
+    )
 
     def start() -> PromptLearningModel:
         model = PromptLearningModel(config)
         model.segmenter.load_state_dict(SegPromptModel.from_pretrained(init).state_dict())
         return model
 
-    return _recipe(
-        "segprompt-pocket-prompts",
-        start,
-        config,
-        sources,
-        phases,
-        batch_size,
-        seed,
-        lr,
-        1.0,
+    sources = [_source(photos, name, rows=labels) for name, labels in rows.items()]
+    recipe = _recipe(
+        "segprompt-pocket-examples", start, config, sources, phases, batch_size, seed, lr, 0.7
     )
+    # Nothing of a picture is pasted into one of another source, whose classes are others.
+    augmentation = replace(AUGMENTATION, copy_paste=0.0)
+    return replace(recipe, data=lambda: Mixture(sources, phases, augmentation, seed=seed))
 
 
 def classes_of(photos: Path) -> dict[str, dict[int, int]]:
@@ -186,13 +176,10 @@ def _recipe(
     lr: float,
     decay_share: float,
 ) -> Recipe:
-    augmentation = Augmentation(
-        scale=(0.6, 2.0), anchor="anywhere", color=0.4, copy_paste=0.5, min_area=12
-    )
     return Recipe(
         name=name,
         model=model,
-        data=lambda: Mixture(sources, phases, augmentation, seed=seed),
+        data=lambda: Mixture(sources, phases, AUGMENTATION, seed=seed),
         collate=Collate(config),
         batch_size=batch_size,
         optimizer="muon",
