@@ -93,7 +93,11 @@ def test_all_bundled_weights_fit() -> None:
         assert (folder / "README.md").is_file()
 
 
-def test_examples_need_another_model(tmp_path: Path) -> None:
+def test_examples_need_another_model() -> None:
+    """The default finder gives way to the bundled model that takes examples; others say no."""
     image = make_scene(WORLD, 0, 128, "val").as_image()
+    shown = [(image, np.ones((128, 128), bool))]
+    assert isinstance(anymask.find(image, examples=shown, device="cpu"), anymask.Segments)
+    loaded = load_finder("openworldsam-scenes", "cpu")
     with pytest.raises(anymask.CheckpointError, match="takes no examples"):
-        anymask.find(image, examples=[(image, np.ones((128, 128), bool))], device="cpu")
+        anymask.find(image, examples=shown, model=loaded)

@@ -98,7 +98,8 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
     from anymask.methods.openworldsam import OpenWorldSAMConfig, OpenWorldSAMModel, PhraseFinder
     from anymask.methods.openworldsam.tokens import load_words
     from anymask.methods.sam2.prompting import Sam2Prompter
-    from anymask.methods.segprompt.few_shot import SegPromptFinder
+    from anymask.methods.segprompt import SegPromptConfig
+    from anymask.methods.segprompt.few_shot import BESIDE, SegPromptFinder
     from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 
     source = _source(name, ("find", "discover"))
@@ -115,6 +116,8 @@ def load_finder(name: str | Path, device: str = "auto") -> Finder:
         return _sam(source, str(kind), device)
     if kind == PromptLearningConfig.model_type:
         return SegPromptFinder(_saved(PromptLearningModel, source), device)
+    if kind == SegPromptConfig.model_type and (path / BESIDE).is_file():
+        return SegPromptFinder.beside(path, device)
     raise CheckpointError(
         f"{name} takes no examples, phrases or clicks: give the folder of an OpenWorldSAM "
         "(phrases), a SAM 2 (clicks and boxes) or a model trained with prompt branches (examples)"

@@ -137,9 +137,10 @@ def find(
             or ``"panoptic"``.
         model: a name (``anymask models``), folder, hub id or file: an OpenWorldSAM for phrases and
             clicks, a SAM 2 for clicks, a SegPrompt trained with prompt branches for examples, or
-            with text prompts for words; or one that is loaded already. The bundled one answers
-            phrases and clicks on drawn scenes.
-        min_score: finds below are dropped; in 0..1. None = the model's own for phrases, 0.5 for
+            with text prompts for words; or one that is loaded already. The bundled ones answer
+            phrases and clicks on drawn scenes, and examples of photographs (``segprompt-pocket``,
+            the default for examples).
+        min_score: finds below are dropped; in 0..1. None = the model's own for phrases and
             examples, 0 for clicks.
         max_segments: at most so many of every phrase or name.
         two_stage: of phrases: refine every mask by feeding it back.
@@ -173,6 +174,8 @@ def find(
             raise InputError("every example is a pair of a picture and its masks")
     if boxes is not None and not len(boxes):
         raise InputError("there is no box: give at least one, or leave boxes out")
+    if shown and model == DEFAULT_FINDER:
+        model = DEFAULT  # the bundled model that takes examples
     finder = load_finder(model, device) if isinstance(model, (str, Path)) else model
     if shown:
         if not hasattr(finder, "prompts") or not hasattr(finder, "find"):
@@ -180,10 +183,9 @@ def find(
                 f"{model} takes no examples: give the folder of a model trained with prompt "
                 "branches (anymask train lvis-ow-stage2)"
             )
-        lowest = 0.5 if min_score is None else min_score
         asked = _prompts(finder, examples, bank)
         return finder.find(  # type: ignore[no-any-return]
-            read_image(image), asked, min_score=lowest, max_segments=max_segments
+            read_image(image), asked, min_score=min_score, max_segments=max_segments
         )
     picture = read_image(image)
     if phrases is not None:
@@ -197,7 +199,7 @@ def find(
             return finder.find(
                 picture,
                 finder.of_words(words),
-                min_score=0.5 if min_score is None else min_score,
+                min_score=min_score,
                 max_segments=max_segments,
             )
         if not isinstance(finder, PhraseFinder):
@@ -226,7 +228,7 @@ def find(
 
 def _prompts(finder: Any, examples: Sequence[tuple[Any, Any]] | None, bank: Any) -> Any:
     """Examples and bank as one bank."""
-    from anymask.methods.segprompt.few_shot import PromptBank
+    from anymask.methods.segprompt.prompt_bank import PromptBank
 
     asked = PromptBank.load(bank) if isinstance(bank, (str, Path)) else bank
     if examples:

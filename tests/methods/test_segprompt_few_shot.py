@@ -21,7 +21,8 @@ from anymask.data.formats.coco import write_coco_dataset
 from anymask.errors import CheckpointError, DataError, InputError
 from anymask.image import Image
 from anymask.methods.segprompt import SegPromptDiscoverer
-from anymask.methods.segprompt.few_shot import PromptBank, SegPromptFinder
+from anymask.methods.segprompt.few_shot import SegPromptFinder
+from anymask.methods.segprompt.prompt_bank import PromptBank
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.segments import Segments
 

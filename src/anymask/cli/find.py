@@ -196,11 +196,14 @@ def _examples(
     device: str,
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The model, what the results depend on, and the options of ``anymask.find``."""
+    from anymask.checkpoints import DEFAULT, DEFAULT_FINDER
     from anymask.data.coco import CocoDataset
     from anymask.errors import CheckpointError
     from anymask.loading import load_finder
-    from anymask.methods.segprompt.few_shot import PromptBank, SegPromptFinder
+    from anymask.methods.segprompt.few_shot import SegPromptFinder
+    from anymask.methods.segprompt.prompt_bank import PromptBank
 
+    model = DEFAULT if model == DEFAULT_FINDER else model  # the bundled one that takes examples
     finder = load_finder(model, device)
     if not isinstance(finder, SegPromptFinder):
         raise CheckpointError(
@@ -229,7 +232,7 @@ def _examples(
     if save_bank is not None:
         asked.save(save_bank)
         typer.echo(f"prompts saved in {save_bank}")
-    lowest = 0.5 if min_score is None else min_score
+    lowest = finder.model.config.example_min_score if min_score is None else min_score
     settings = {
         "model": finder.checkpoint,
         "prompts": asked.digest,

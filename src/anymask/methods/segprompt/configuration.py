@@ -100,6 +100,11 @@ class SegPromptConfig(PreTrainedConfig):
             raise ValueError(f"grid queries need a square num_queries, not {self.num_queries}")
         super().__post_init__(**kwargs)
 
+    def settings(self) -> dict[str, Any]:
+        """Everything that another configuration of this kind can be made from."""
+        own = ("model_type", "architectures", "transformers_version", "dtype")
+        return {name: value for name, value in self.to_dict().items() if name not in own}
+
     @classmethod
     def resnet50(cls, **changes: Any) -> SegPromptConfig:
         """The paper's model: ResNet-50 ("v1.5": the stride is in the 3x3 convolution)."""

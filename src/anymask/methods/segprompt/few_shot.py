@@ -6,28 +6,29 @@ name are averaged; the candidates made of them search a picture, several names a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from anymask.data.formats.atomic import atomic_write
-from anymask.errors import CheckpointError, DataError, InputError
+from anymask.errors import CheckpointError, InputError
 from anymask.image import Image
+from anymask.methods.segprompt.model import SegPromptModel
 from anymask.methods.segprompt.processing import (
     SegPromptImageProcessor,
     certainty,
     dense_iou,
     proposals,
 )
-from anymask.methods.segprompt.prompt_learning import PromptLearningModel
+from anymask.methods.segprompt.prompt_bank import PromptBank
+from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.methods.segprompt.text_prompts import ClipTexts
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
@@ -35,107 +36,45 @@ from anymask.nn.weights_digest import weights_digest
 from anymask.ops.masks import greedy_nms
 from anymask.segments import Segments
 
-FORMAT = "anymask-prompt-bank-1"
 UNNAMED = "object"
+BESIDE = "examples.safetensors"  # beside a segmenter: what compares its prompts
 SAME_MASK = 0.9  # IoU of masks that are compared with the examples only once
 AT_ONCE = 32  # examples of one decoder pass; those of a pass see each other unless isolated
 
 
-@dataclass(frozen=True, eq=False)
-class PromptBank:
-    """Prompts by name.
+COMPARES: dict[str, Any] = {
+    "prompt_classes": 1,
+    "use_class_embedding": False,
+    "queries_per_class": 0,
+    "likeness_weight": 1.0,
+    "isolated_examples": True,
+    "freeze_segmenter": True,
+}
 
-    Attributes:
-        names: C different names.
-        vectors: (C, D) float32, the mean over each name's examples.
-        counts: (C,) examples behind each.
-        checkpoint: digest of the model that made them; no other can use them.
+
+def save_beside(model: PromptLearningModel, segmenter: Path, min_score: float) -> None:
+    """Write what compares examples beside the segmenter that it was trained on, in half precision.
+
+    Args:
+        model: trained with ``freeze_segmenter``.
+        segmenter: folder of the plain segmenter.
+        min_score: below which finds are left out by default.
+
+    Raises:
+        CheckpointError: the segmenter is another one.
     """
-
-    names: tuple[str, ...]
-    vectors: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    checkpoint: str
-
-    def __post_init__(self) -> None:
-        if len(set(self.names)) != len(self.names):
-            raise InputError("a prompt bank has every name once; merge banks to average them.")
-        if len(self.names) != len(self.vectors) or len(self.names) != len(self.counts):
-            raise InputError("a prompt bank has a vector and a count for every name.")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of names and vectors, in hex."""
-        sha = hashlib.sha256(json.dumps(self.names).encode())
-        sha.update(np.ascontiguousarray(self.vectors).tobytes())
-        return sha.hexdigest()
-
-    def only(self, names: Sequence[str]) -> PromptBank:
-        """Some of the names.
-
-        Raises:
-            InputError: there is no such name; the message lists those there are.
-        """
-        missing = [name for name in names if name not in self.names]
-        if missing:
-            raise InputError(f"no prompt for {missing[0]!r}: there are {', '.join(self.names)}.")
-        rows = [self.names.index(name) for name in names]
-        return PromptBank(tuple(names), self.vectors[rows], self.counts[rows], self.checkpoint)
-
-    def merge(self, other: PromptBank) -> PromptBank:
-        """Both banks in one; a name in both becomes the mean over all its examples.
-
-        Raises:
-            InputError: they come from different checkpoints.
-        """
-        if self.checkpoint != other.checkpoint:
-            raise InputError(
-                "these prompt banks come from different checkpoints: prompts of one model mean "
-                "nothing to another. Make them again with one model."
-            )
-        names = tuple(dict.fromkeys([*self.names, *other.names]))
-        sums = {name: np.zeros(self.vectors.shape[1]) for name in names}
-        counts = dict.fromkeys(names, 0)
-        for bank in (self, other):
-            for name, vector, count in zip(bank.names, bank.vectors, bank.counts, strict=True):
-                sums[name] += vector.astype(np.float64) * int(count)
-                counts[name] += int(count)
-        vectors = np.stack([sums[n] / counts[n] for n in names]).astype(np.float32)
-        return PromptBank(names, vectors, np.array([counts[n] for n in names]), self.checkpoint)
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file, whole or not at all.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        from safetensors.numpy import save
-
-        about = {"format": FORMAT, "names": json.dumps(self.names), "checkpoint": self.checkpoint}
-        data = save({"vectors": self.vectors, "counts": self.counts}, metadata=about)
-        with atomic_write(path) as stream:
-            stream.write(data)
-
-    @classmethod
-    def load(cls, path: str | Path) -> PromptBank:
-        """Read a file that :meth:`save` wrote.
-
-        Raises:
-            DataError: the file is missing or is no prompt bank.
-        """
-        try:
-            with safe_open(str(path), "np") as file:
-                about = file.metadata() or {}
-                if about.get("format") != FORMAT:
-                    raise DataError(f"{path} is no prompt bank of this version of anymask.")
-                names = tuple(json.loads(about["names"]))
-                vectors, counts = file.get_tensor("vectors"), file.get_tensor("counts")
-                return cls(names, vectors, counts, about["checkpoint"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as a prompt bank: {error}") from error
+    assert model.branches is not None
+    assert model.branches.likeness is not None
+    digest = weights_digest(SegPromptModel.from_pretrained(segmenter))
+    if weights_digest(model.segmenter) != digest:
+        raise CheckpointError(f"{segmenter} is not the segmenter that these examples were made by")
+    weights = {
+        name: value.half().contiguous()
+        for name, value in model.branches.likeness.state_dict().items()
+    }
+    about = {"format": "pt", "segmenter": digest, "example_min_score": str(min_score)}
+    with atomic_write(segmenter / BESIDE) as stream:
+        stream.write(save_tensors(weights, metadata=about))
 
 
 class SegPromptFinder:
@@ -178,6 +117,35 @@ class SegPromptFinder:
     ) -> SegPromptFinder:
         """Load a model saved with ``save_pretrained``."""
         return cls(PromptLearningModel.from_pretrained(folder_or_id), device)
+
+    @classmethod
+    def beside(cls, folder: Path, device: str | torch.device = "auto") -> SegPromptFinder:
+        """Load a plain segmenter beside which lies what compares its prompts (:func:`save_beside`).
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another segmenter.
+        """
+        segmenter = SegPromptModel.from_pretrained(folder)
+        config = PromptLearningConfig(**segmenter.config.settings(), **COMPARES)
+        try:
+            with safe_open(str(folder / BESIDE), "pt") as file:
+                about = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            config.example_min_score = float(about["example_min_score"])
+            model = PromptLearningModel(config)
+            model.segmenter = segmenter
+            assert model.branches is not None
+            assert model.branches.likeness is not None
+            model.branches.likeness.load_state_dict(weights)
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{folder / BESIDE} cannot be used: {error}") from error
+        finder = cls(model, device)
+        if about.get("segmenter") != finder.checkpoint:
+            raise CheckpointError(
+                f"{folder / BESIDE} was made for another segmenter than the one beside it: train "
+                "it again (anymask train segprompt-pocket-examples)"
+            )
+        return finder
 
     @property
     def checkpoint(self) -> str:
@@ -305,7 +273,7 @@ class SegPromptFinder:
         image: Image,
         bank: PromptBank,
         *,
-        min_score: float = 0.5,
+        min_score: float | None = None,
         max_segments: int = 100,
     ) -> Segments:
         """What a picture has of every name in the bank: labelled segments, best first.
@@ -313,7 +281,8 @@ class SegPromptFinder:
         Args:
             image: the picture.
             bank: made by this model.
-            min_score: finds below are dropped; a score is p(object) x mean mask probability.
+            min_score: finds below are dropped; a score is p(object) x mean mask probability, and
+                of models that compare times the probability of being alike. None = the model's.
             max_segments: at most so many of every name.
 
         Raises:
@@ -324,6 +293,7 @@ class SegPromptFinder:
                 "this prompt bank was made with other weights: prompts of one model mean nothing "
                 "to another. Make it again with this model."
             )
+        lowest = self.model.config.example_min_score if min_score is None else min_score
         pixels = self.processor.scale(image)
         size = (pixels.shape[1], pixels.shape[2])
         mask_features, levels = self._encode(pixels)
@@ -357,7 +327,7 @@ class SegPromptFinder:
                 alike[number],
                 scaled_size=size,
                 original_size=image.size,
-                min_score=min_score,
+                min_score=lowest,
                 max_segments=max_segments,
                 nms_iou=self.nms_iou,
             )

@@ -84,6 +84,7 @@ class PromptLearningConfig(SegPromptConfig):
         isolated_examples: examples do not see each other in training, as in few-shot search.
         class_sources: of every row the data set it belongs to, when several are mixed; examples of
             different ones are not compared, for their classes may mean the same. Empty = one.
+        example_min_score: what few-shot search leaves out when it is not told.
         freeze_segmenter: only the comparison of examples learns; q and their masks stay bit for
             bit, and so do the prompts.
         prompt_loss_weights: multipliers of class, dice and mask term of v.
@@ -120,6 +121,7 @@ class PromptLearningConfig(SegPromptConfig):
     isolated_examples: bool = False
     class_sources: tuple[int, ...] = ()
     freeze_segmenter: bool = False
+    example_min_score: float = 0.5
     prompt_loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     prompt_no_object_weight: float = 0.1
     text_dim: int = 0

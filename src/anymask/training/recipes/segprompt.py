@@ -147,14 +147,11 @@ def _from_stage1(
     **how: Any,
 ) -> Recipe:
     before = SegPromptModel.from_pretrained(stage1)
-    settings = before.config.to_dict()
-    for key in ("model_type", "architectures", "transformers_version", "dtype"):
-        settings.pop(key, None)
     changes = how.pop("changes", {})
     known = tuple(LVIS_ROWS[i] for i in sorted(Vocabulary.builtin("lvis").group("known").ids))
     config = PromptLearningConfig(
         **{
-            **settings,
+            **before.config.settings(),
             "prompt_classes": prompt_classes,
             "known_classes": known if rows is None else None,
             "auxiliary": auxiliary,

@@ -109,17 +109,17 @@ def segprompt_pocket_examples(
     phases: Sequence[Phase] = COMPARING,
     batch_size: int = 24,
     seed: int = 0,
-    lr: float = 2e-3,
+    lr: float = 1e-2,
 ) -> Recipe:
     """The model learns to compare examples and stays what it is in everything else; arguments as
     above. Every source keeps its own classes, and only those of one source are compared."""
     rows = classes_of(photos)
-    settings = SegPromptConfig.from_pretrained(init).to_dict()
-    for key in ("model_type", "architectures", "transformers_version", "dtype"):
-        settings.pop(key, None)
     of_rows = tuple(k for k, labels in enumerate(rows.values()) for _ in labels)
     config = PromptLearningConfig(
-        **settings, **EXAMPLES, prompt_classes=len(of_rows), class_sources=of_rows
+        **SegPromptConfig.from_pretrained(init).settings(),
+        **EXAMPLES,
+        prompt_classes=len(of_rows),
+        class_sources=of_rows,
     )
 
     def start() -> PromptLearningModel:

@@ -98,11 +98,8 @@ def segprompt_scenes(
 
 def _settings(config: SegPromptConfig, size: int) -> dict[str, Any]:
     """A model like this one for scenes: everything in them is labelled, and one view will do."""
-    settings = config.to_dict()
-    for key in ("model_type", "architectures", "transformers_version", "dtype"):
-        settings.pop(key, None)
     return {
-        **settings,
+        **config.settings(),
         "image_long_side": size,
         "views": (1.0,),
         "federated": False,
