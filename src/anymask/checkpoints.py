@@ -53,7 +53,7 @@ TABLE = (
     Checkpoint(
         name="segprompt-pocket",
         verb="discover",
-        method="SegPrompt, class-agnostic, 4.2 M parameters",
+        method="SegPrompt, class-agnostic, 4.2 M parameters; find: examples",
         source="bundled",
         licence="research use only",
         size=0,

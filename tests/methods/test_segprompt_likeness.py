@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from anymask.methods.segprompt.collate import Collate
-from anymask.methods.segprompt.few_shot import SegPromptFinder
+from anymask.methods.segprompt.few_shot import SegPromptFinder, _of_any_name
 from anymask.methods.segprompt.likeness import Likeness
+from anymask.methods.segprompt.processing import proposals
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.scene_samples import SceneSamples
 from tests.methods.test_segprompt_few_shot import SMALL, picture, squares
@@ -207,3 +209,23 @@ def test_examples_of_different_sources_are_not_compared() -> None:
     again, _ = likeness.loss(moved, classes, sources)
     torch.testing.assert_close(both, again, rtol=1e-3, atol=1e-3)
     assert not torch.isclose(likeness.loss(prompts, classes)[0], likeness.loss(moved, classes)[0])
+
+
+@pytest.mark.parametrize("nms_iou", [0.3, 1.0])
+def test_masks_of_many_names_are_those_of_each(nms_iou: float) -> None:
+    torch.manual_seed(1)
+    logits, alike = torch.randn(14, 2) * 2, torch.randn(14, 3) * 2
+    masks = F.interpolate(torch.randn(1, 14, 6, 8) * 4, (24, 32), mode="bilinear")[0]
+    masks[3] = -5.0  # an empty one
+    names = ("mug", "key", "sky")
+    for least, most in ((0.0, 4), (0.2, 100)):
+        found = _of_any_name(logits, masks, alike, names, (90, 120), (60, 80), least, most, nms_iou)
+        for column, name in enumerate(names):
+            expected = proposals(
+                logits, masks, alike[:, column], scaled_size=(90, 120), original_size=(60, 80),
+                min_score=least, max_segments=most, nms_iou=nms_iou,
+            )  # fmt: skip
+            rows = np.array([label == name for label in found.labels], bool)
+            mine = found[rows].sorted_by_score()
+            assert [r["counts"] for r in mine.rles] == [r["counts"] for r in expected.rles]
+            np.testing.assert_allclose(mine.scores, expected.scores, rtol=1e-5)

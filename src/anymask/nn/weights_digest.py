@@ -12,5 +12,6 @@ def weights_digest(module: nn.Module) -> str:
     sha = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         sha.update(name.encode())
-        sha.update(value.detach().float().cpu().contiguous().numpy().data)
+        values = value.detach().float() + 0.0  # -0 is 0: moving averages do not keep its sign
+        sha.update(values.cpu().contiguous().numpy().data)
     return sha.hexdigest()

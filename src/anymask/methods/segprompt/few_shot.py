@@ -33,7 +33,9 @@ from anymask.methods.segprompt.text_prompts import ClipTexts
 from anymask.nn.device import pick_device
 from anymask.nn.picture_input import padded
 from anymask.nn.weights_digest import weights_digest
+from anymask.ops.mask_classification import Canvas
 from anymask.ops.masks import greedy_nms
+from anymask.ops.rle import RLE
 from anymask.segments import Segments
 
 UNNAMED = "object"
@@ -305,26 +307,30 @@ class SegPromptFinder:
         candidates = self.branches.candidates(vectors, None, agnostic, borrowed)
         no_examples = mask_features.new_zeros(1, 0, 1, 1)
         packed = self.model.packed(levels, mask_features, agnostic, candidates, no_examples)
-        slots = self.model.config.queries_per_class
-        logits, masks = self.model.heads(packed.states[-1][1])[0], packed.masks[-1][1][0]
-        mine = [torch.arange(k * slots, (k + 1) * slots) for k in range(len(bank))]
-        alike: list[Tensor | None] = [None] * len(bank)
+        agnostic_states, states = packed.states[-1][0], packed.states[-1][1]
+        logits, masks = self.model.heads(states)[0], packed.masks[-1][1][0]
         if self.branches.likeness is not None:
             # Whatever any query found may be what any name means.
-            logits = torch.cat([self.model.segmenter.class_head(packed.states[-1][0])[0], logits])
+            logits = torch.cat([self.model.segmenter.class_head(agnostic_states)[0], logits])
             masks = torch.cat([packed.masks[-1][0][0], masks])
             rank = (1 - logits.float().softmax(-1)[:, -1]) * certainty(masks.float())
             order = rank.argsort(descending=True, stable=True)
             order = order[greedy_nms(dense_iou(masks[order] > 0), SAME_MASK)]
             logits, masks = logits[order], masks[order]
-            alike = list(self._likeness(levels, mask_features, masks, vectors[0]).unbind(1))
-            mine = [torch.arange(len(masks))] * len(bank)
+            alike = self._likeness(levels, mask_features, masks, vectors[0])
+            found = _of_any_name(
+                logits, masks, alike, bank.names, size, image.size, lowest, max_segments,
+                self.nms_iou,
+            )  # fmt: skip
+            return found.sorted_by_score()
+        slots = self.model.config.queries_per_class
         found = Segments.empty(image.size)
         for number, name in enumerate(bank.names):
+            mine = slice(number * slots, (number + 1) * slots)
             segments = proposals(
-                logits[mine[number]],
-                masks[mine[number]],
-                alike[number],
+                logits[mine],
+                masks[mine],
+                None,
                 scaled_size=size,
                 original_size=image.size,
                 min_score=lowest,
@@ -359,3 +365,54 @@ class SegPromptFinder:
         batch = torch.zeros(1, 3, padded(height), padded(width))
         batch[0, :, :height, :width] = pixels
         return self.model.segmenter.encode(batch.to(self.device))
+
+
+@torch.no_grad()
+def _of_any_name(
+    class_logits: Tensor,
+    masks: Tensor,
+    alike: Tensor,
+    names: Sequence[str],
+    scaled_size: tuple[int, int],
+    original_size: tuple[int, int],
+    min_score: float,
+    max_segments: int,
+    nms_iou: float,
+) -> Segments:
+    """What ``processing.proposals`` finds for every name among the same masks, each of which is
+    brought to the picture's size once.
+
+    Args:
+        class_logits, masks: (N, 2) and (N, h, w).
+        alike: (N, C) logits of showing what a name means.
+        names: C.
+        scaled_size, original_size, min_score, max_segments, nms_iou: as there.
+    """
+    masks = masks.float()
+    objectness = 1 - class_logits.float().softmax(-1)[:, -1]
+    most = (objectness[:, None] * alike.float().sigmoid()).cpu().numpy()  # no score is above it
+    rank = most * certainty(masks).cpu().numpy()[:, None]
+    overlaps = dense_iou(masks > 0)
+    canvas = Canvas(masks.cpu(), scaled_size, original_size)
+    outlines: dict[int, tuple[RLE, float]] = {}
+    rles: list[RLE] = []
+    scores: list[float] = []
+    labels: list[str] = []
+    for column, name in enumerate(names):
+        order = np.argsort(-rank[:, column], kind="stable")
+        order = order[most[order, column] >= min_score]
+        order = order[greedy_nms(overlaps[np.ix_(order, order)], nms_iou)]
+        count = 0
+        for row in order.tolist():
+            if count == max_segments:
+                break
+            if row not in outlines:
+                outlines[row] = canvas.rle(row)
+            rle, inside = outlines[row]
+            score = float(most[row, column]) * inside
+            if inside > 0 and score >= min_score:
+                rles.append(rle)
+                scores.append(score)
+                labels.append(name)
+                count += 1
+    return Segments(original_size, rles, scores=np.array(scores, np.float32), labels=labels)
