@@ -30,7 +30,8 @@ def test_words_then_prompts_then_examples(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["train", recipe, *init, "--out", str(out), *SHORT])
         assert done.exit_code == 0, done.output
     bundled = SegPromptModel.from_pretrained(model_folder("segprompt-pocket")).state_dict()
-    start = segprompt_words_scenes(2, 2, 0, 64).model().segmenter.state_dict()
+    pocket = model_folder("segprompt-pocket")
+    start = segprompt_words_scenes(pocket, 2, 2, 0, 64).model().segmenter.state_dict()
     assert all(torch.equal(start[name], value) for name, value in bundled.items())
     learned = WordPixels.from_pretrained(words).segmenter.state_dict()
     again = segprompt_scenes(words, 2, 2, 0, 64).model().segmenter.state_dict()

@@ -318,6 +318,8 @@ def _phrases(
 
 def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     """A recipe on drawn scenes."""
+    from anymask.checkpoints import model_folder
+
     chosen = {name: value for name, value in given.items() if value is not None}
     folder = Path(init)
     if recipe == "clip-scenes":
@@ -327,7 +329,7 @@ def _scenes(recipe: str, init: str, given: dict[str, Any]) -> Recipe:
     if recipe == "segprompt-words-scenes":
         from anymask.training.recipes.segprompt_scenes import segprompt_words_scenes
 
-        return segprompt_words_scenes(**chosen)
+        return segprompt_words_scenes(model_folder(init), **chosen)
     if recipe == "segprompt-scenes":
         from anymask.training.recipes.segprompt_scenes import segprompt_scenes
 

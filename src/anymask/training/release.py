@@ -61,18 +61,5 @@ def _without_paths(value: Any) -> Any:
     return {k: _without_paths(v) for k, v in value.items() if k != "_name_or_path"}
 
 
-def main(arguments: list[str]) -> None:
-    """``RUN DESTINATION``, or ``--examples RUN SEGMENTER MIN_SCORE`` for what compares examples."""
-    if arguments[:1] == ["--examples"]:
-        from anymask.methods.segprompt.few_shot import save_beside
-        from anymask.methods.segprompt.prompt_learning import PromptLearningModel
-
-        run, segmenter, score = arguments[1:]
-        save_beside(PromptLearningModel.from_pretrained(run), Path(segmenter), float(score))
-    else:
-        run, destination = arguments
-        print(release(Path(run), Path(destination)))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(release(Path(sys.argv[1]), Path(sys.argv[2])))

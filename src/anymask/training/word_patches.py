@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import InternVLVisionConfig, InternVLVisionModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from anymask.nn.balanced_accuracy import balanced_accuracy
 from anymask.nn.distributed import mean_over_processes
 from anymask.training.scene_phrases import NAMES
 from anymask.training.scene_windows import UNNAMED
@@ -60,15 +61,3 @@ class WordPatches(PreTrainedModel):
         loss = (entropy * counts).sum() / mean_over_processes(counts.sum()).clamp(min=1.0)
         right = balanced_accuracy(logits.argmax(1)[named], wanted[named])
         return WordsOutput(loss=loss, loss_parts={"words": loss.detach(), "right": right})
-
-
-def balanced_accuracy(answers: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over all words that should be said of how often they are: what the ground is made of
-    covers most of a picture and would hide how things are named.
-
-    Args:
-        answers, wanted: (N,) int64.
-    """
-    _, place = wanted.unique(return_inverse=True)
-    right = torch.bincount(place, (answers == wanted).double())
-    return (right / torch.bincount(place)).mean().float() if len(wanted) else right.new_zeros(())

@@ -18,10 +18,10 @@ from transformers import Sam2Config
 
 from anymask.methods.sam2 import prompt_training
 from anymask.methods.sam2.prompt_training import PromptTrainingOutput, Sam2PromptTraining
+from anymask.nn.balanced_accuracy import balanced_accuracy
 from anymask.nn.distributed import mean_over_processes
 from anymask.nn.picture_input import normalised
 from anymask.nn.sam2 import Sam2
-from anymask.training.word_patches import balanced_accuracy
 
 
 class Sam2NameTraining(Sam2PromptTraining):

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from anymask.checkpoints import model_folder
 from anymask.methods.segprompt.collate import Collate
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
@@ -22,7 +21,6 @@ from anymask.training.recipes.word_pixels import SceneWords, WordPixels
 from anymask.training.scene_samples import KNOWN, SceneSamples
 from anymask.training.scene_windows import WindowCollate
 
-START = "segprompt-pocket"
 PROMPTS: dict[str, Any] = {
     "prompt_classes": len(KNOWN),
     "queries_per_class": 4,
@@ -37,17 +35,18 @@ PROMPTS: dict[str, Any] = {
 
 
 def segprompt_words_scenes(
-    scenes: int = 24_000, batch_size: int = 16, seed: int = 0, size: int = 128
+    init: Path, scenes: int = 24_000, batch_size: int = 16, seed: int = 0, size: int = 128
 ) -> Recipe:
-    """The bundled pocket's backbone and pixel decoder learn words.
+    """Backbone and pixel decoder of a trained segmenter learn words.
 
     Args:
+        init: folder of the segmenter, such as the bundled pocket.
         scenes: length of the run.
         batch_size: scenes a step.
         seed: of the scenes.
         size: side of the scenes in pixels.
     """
-    start = SegPromptModel.from_pretrained(model_folder(START))
+    start = SegPromptModel.from_pretrained(init)
     config = SegPromptConfig(**_settings(start.config, size))
 
     def model() -> WordPixels:

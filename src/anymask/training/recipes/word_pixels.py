@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 from anymask.data.scenes import make_scene
 from anymask.methods.segprompt.configuration import SegPromptConfig
 from anymask.methods.segprompt.model import SegPromptModel
+from anymask.nn.balanced_accuracy import balanced_accuracy
 from anymask.nn.distributed import mean_over_processes
 from anymask.training.scene_phrases import NAMES
 from anymask.training.scene_windows import UNNAMED, words_of_patches, words_of_pixels
-from anymask.training.word_patches import WordsOutput, balanced_accuracy
+from anymask.training.word_patches import WordsOutput
 
 LEVELS = 3  # of the pixel decoder, at strides 8, 16 and 32
 STRIDE = 4  # of the mask features

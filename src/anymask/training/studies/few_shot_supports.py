@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from anymask.checkpoints import bundled_folder
 from anymask.data.scenes import make_scene
 from anymask.data.scenes.categories import THINGS
 from anymask.data.scenes.files import THING_IDS
@@ -43,7 +44,8 @@ def prepare(job: Job) -> None:
     batch = 2 if job.smoke else BATCH
     samples = job.steps * batch
     words = replace(job, folder=job.folder / "words")
-    words.train(segprompt_words_scenes(WORDS_FACTOR * samples, batch, job.seed, SIZE))
+    start = bundled_folder("segprompt-pocket")
+    words.train(segprompt_words_scenes(start, WORDS_FACTOR * samples, batch, job.seed, SIZE))
     job.train(segprompt_scenes(words.folder, samples, batch, job.seed, SIZE))
 
 
