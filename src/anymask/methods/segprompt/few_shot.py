@@ -1,7 +1,8 @@
 """Finding things like those in example masks (SegPrompt, section 5.4).
 
 An example's prompt is the last state of an example query that looked at its mask. Prompts of one
-name are averaged; the candidates made of them search a picture, several names at once.
+name are averaged; the candidates made of them search a picture, several names at once. Models that
+learnt to compare prompts (``likeness``) then ask every mask that was found for its own.
 """
 
 from __future__ import annotations
@@ -309,7 +310,7 @@ class SegPromptFinder:
         packed = self.model.packed(levels, mask_features, agnostic, candidates, no_examples)
         agnostic_states, states = packed.states[-1][0], packed.states[-1][1]
         logits, masks = self.model.heads(states)[0], packed.masks[-1][1][0]
-        if self.branches.likeness is not None:
+        if self.branches.likeness is not None and self.branches.text is None:
             # Whatever any query found may be what any name means.
             logits = torch.cat([self.model.segmenter.class_head(agnostic_states)[0], logits])
             masks = torch.cat([packed.masks[-1][0][0], masks])
