@@ -71,6 +71,7 @@ def regions(rows: list[Any]) -> Regions:
         [r["segmentation"] for r in rows],
         scores=[r.get("score", 1.0) for r in rows],
         classes=[r["category_id"] for r in rows],
+        areas=[r["area"] for r in rows] if "score" not in rows[0] else None,
     )
 
 

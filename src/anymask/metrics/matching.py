@@ -170,15 +170,20 @@ def _match_block(
     ignored = in_ignored | (~hit & beyond.transpose(2, 0, 1)[..., None])
     counted = exists & ~ignore  # A, U, G
     smallest, largest = np.array(ranges).T[:, :, None]
+    sizes = np.concatenate([unit.areas for unit in block])
+    fine = np.concatenate([near | unit.loose for unit, near in zip(block, nears, strict=True)])
+    stray = (sizes >= smallest) & (sizes <= largest) & ~fine
+    first = 0
     for row, (unit, near) in enumerate(zip(block, nears, strict=True)):
         d, g = int(near.sum()), len(unit.truth_areas)
-        outside_range = (unit.areas < smallest) | (unit.areas > largest)
+        last = first + len(near)
         # N, A, T as it was computed -> A, T, N as it is read.
         yield Matched(
             unit,
             near,
             hit[:d, :, row].transpose(1, 2, 0),
             ignored[:d, :, row].transpose(1, 2, 0),
-            ~outside_range & ~(near | unit.loose),
+            stray[:, first:last],
             counted[:, row, :g],
         )
+        first = last

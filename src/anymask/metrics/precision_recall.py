@@ -57,11 +57,12 @@ def curves(
         if positives is None:
             positives = np.zeros((ranges, classes), np.int64)
             found = {cap: np.zeros((ranges, thresholds, classes), np.int64) for cap in caps}
+        near_groups, near_ranks = chunk.groups[chunk.near], chunk.ranks[chunk.near]
         for a in range(ranges):
             positives[a] += np.bincount(chunk.truth_groups[chunk.counted[a]], minlength=classes)
             for t in range(thresholds):
                 right = chunk.right[a, t]
-                groups, ranks = chunk.groups[chunk.near][right], chunk.ranks[chunk.near][right]
+                groups, ranks = near_groups[right], near_ranks[right]
                 for cap in caps:
                     inside = groups[ranks < cap]
                     found[cap][a, t] += np.bincount(inside, minlength=classes)

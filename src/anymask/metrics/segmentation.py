@@ -199,13 +199,13 @@ def class_aware(pictures: Pictures, max_dets: int = 100) -> dict[str, Any]:
     """COCO's AP and AR: a detection counts for its own class only; means over classes, and
     ``per_class``: category id -> AP."""
     ids = sorted({int(c) for truth in _truths(pictures) for c in truth.classes})
-    number = {category: k for k, category in enumerate(ids)}
+    known, every = set(ids), np.array(ids, np.int64)
     caps = sorted({min(1, max_dets), min(10, max_dets), max_dets})
 
     def units() -> Iterator[Unit]:
         for truth, found in pictures.values():
-            kept = found.rows(_member(found.classes, number.keys()))
-            yield _unit(truth, _best_of_each(kept, max_dets), number)
+            kept = found.rows(_member(found.classes, known))
+            yield _unit(truth, _best_of_each(kept, max_dets), every)
 
     result = curves(match(units()), len(ids), caps)
     return {**_summary(result, caps), "per_class": _by_class(result, ids)}
@@ -242,24 +242,25 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
         ``AR_small``... and ``per_class``: category id -> AP. NaN where there is no truth.
     """
     ids = sorted(federation.frequency)
-    number = {category: k for k, category in enumerate(ids)}
+    known, every = set(ids), np.array(ids, np.int64)
 
     def units() -> Iterator[Unit]:
         for image, (truth, found) in pictures.items():
             judged = set(truth.classes.tolist()) | federation.negatives.get(image, set())
             best = found.best(max_dets)
-            judged &= number.keys()
+            judged &= known
             best = best.rows(_member(best.classes, judged))
             loose = _member(best.classes, federation.loose.get(image, set()))
             plain = truth.rows(_member(truth.classes, judged))
-            yield _unit(plain, best, number, loose, crowds=False)
+            # No more are left than may be kept of any category: their ranks decide nothing.
+            yield _unit(plain, best, every, loose, crowds=False, ranked=False)
 
     result = curves(match(units()), len(ids), [max_dets])
     out = _summary(result, [max_dets])
     assert result.precision is not None
     precision = _row(result.precision, 0)  # T, C
     for letter in "rcf":
-        columns = [number[c] for c in ids if federation.frequency[c] == letter]
+        columns = [k for k, c in enumerate(ids) if federation.frequency[c] == letter]
         out[f"AP{letter}"] = mean(precision[:, columns])
     return {**out, "per_class": _by_class(result, ids)}
 
@@ -267,22 +268,23 @@ def federated(pictures: Pictures, federation: Federation, max_dets: int = 300) -
 def _unit(
     truth: Regions,
     found: Regions,
-    number: Mapping[int, int] | None = None,
+    ids: NDArray[np.int64] | None = None,
     loose: NDArray[np.bool_] | None = None,
     crowds: bool = True,
+    ranked: bool = True,
 ) -> Unit:
-    """A picture as a unit; with ``number`` (category -> group) only equal classes may match."""
+    """A picture as a unit; with ``ids``, all categories in rising order, only equal classes may
+    match, and a category's place among them is its group."""
     crowd = truth.crowd if crowds else np.zeros(len(truth.rles), bool)
     iou = rle_ops.iou(found.rles, truth.rles, crowd)
     count = len(found.rles)
-    if number is None:
+    if ids is None:
         groups, truth_groups = np.zeros(count, np.int64), np.zeros(len(truth.rles), np.int64)
         ranks = np.arange(count)
     else:
-        groups = np.array([number[c] for c in found.classes.tolist()], np.int64)
-        truth_groups = np.array([number[c] for c in truth.classes.tolist()], np.int64)
+        groups, truth_groups = ids.searchsorted(found.classes), ids.searchsorted(truth.classes)
         iou = np.where(groups[:, None] == truth_groups[None], iou, -1.0)
-        ranks = _ranks(groups)
+        ranks = _ranks(groups) if ranked else np.zeros(count, np.int64)
     nothing = np.zeros(count, bool)
     return Unit(
         iou,
@@ -299,6 +301,8 @@ def _unit(
 
 def _member(classes: NDArray[np.int64], among: Collection[int]) -> NDArray[np.bool_]:
     """Which classes are among some."""
+    if not among:
+        return np.zeros(len(classes), bool)
     return np.array([c in among for c in classes.tolist()], bool)
 
 

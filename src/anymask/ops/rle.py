@@ -278,10 +278,12 @@ def iou(
     if len(first) == 0 or len(second) == 0:
         return np.zeros((len(first), len(second)))
     same_size([*first, *second])
+    one = first if isinstance(first, list) else list(first)
+    two = second if isinstance(second, list) else list(second)
     flags = np.zeros(len(second), np.uint8) if crowd is None else np.asarray(crowd, np.uint8)
     if flags.shape != (len(second),):
         raise SegmentsError(f"crowd has the shape {flags.shape}, expected ({len(second)},).")
-    return np.asarray(coco_mask.iou(list(first), list(second), flags), np.float64)
+    return np.asarray(coco_mask.iou(one, two, flags), np.float64)
 
 
 def same_size(rles: Sequence[RLE]) -> None:
