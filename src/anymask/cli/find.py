@@ -202,6 +202,7 @@ def _examples(
     from anymask.loading import load_finder
     from anymask.methods.segprompt.few_shot import SegPromptFinder
     from anymask.methods.segprompt.prompt_bank import PromptBank
+    from anymask.nn.weights_digest import weights_digest
 
     model = DEFAULT if model == DEFAULT_FINDER else model  # the bundled one that takes examples
     finder = load_finder(model, device)
@@ -234,7 +235,7 @@ def _examples(
         typer.echo(f"prompts saved in {save_bank}")
     lowest = finder.model.config.example_min_score if min_score is None else min_score
     settings = {
-        "model": finder.checkpoint,
+        "model": weights_digest(finder.model),
         "prompts": asked.digest,
         "min_score": lowest,
         "max_segments": max_segments,
