@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from numpy.typing import NDArray
+from shared import SHARED, needs_shared
 from typer.testing import CliRunner
 
 import anymask
@@ -22,7 +23,6 @@ from anymask.methods.segprompt.model import SegPromptModel
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.ops.rle import encode, iou
 from anymask.segments import Segments
-from tests.shared import SHARED, needs_shared
 
 POCKET = "segprompt-pocket"
 

@@ -13,33 +13,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from segprompt_tiny import SMALL, picture, squares
 from typer.testing import CliRunner
 
 import anymask
 from anymask.cli.app import app
 from anymask.data.formats.coco import write_coco_dataset
 from anymask.errors import CheckpointError, DataError, InputError
-from anymask.image import Image
 from anymask.methods.segprompt import SegPromptDiscoverer
 from anymask.methods.segprompt.few_shot import SegPromptFinder
 from anymask.methods.segprompt.prompt_bank import PromptBank
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.segments import Segments
-
-SMALL: dict[str, Any] = {
-    "pocket_widths": (8, 16, 16, 32),
-    "pocket_depths": (1, 1, 1, 1),
-    "hidden_dim": 32,
-    "mask_dim": 16,
-    "num_heads": 4,
-    "decoder_layers": 3,
-    "decoder_ffn_dim": 32,
-    "num_queries": 9,
-    "image_long_side": 96,
-    "prompt_classes": 6,
-    "queries_per_class": 3,
-    "max_classes": 4,
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finder(folder: Path) -> SegPromptFinder:
     return SegPromptFinder.from_pretrained(folder, "cpu")
-
-
-def picture(seed: int = 0, height: int = 70, width: int = 90) -> Image:
-    return Image(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8))
-
-
-def squares(*corners: tuple[int, int], size: tuple[int, int] = (70, 90), **more: Any) -> Segments:
-    masks = np.zeros((len(corners), *size), bool)
-    for mask, (y, x) in zip(masks, corners):
-        mask[y : y + 20, x : x + 20] = True
-    return Segments.from_masks(masks, size=size, **more)
 
 
 def bank(*names: str, seed: int = 0, checkpoint: str = "x") -> PromptBank:
@@ -217,8 +191,6 @@ def test_a_model_without_branches_takes_no_examples(tmp_path: Path, tiny_model: 
         SegPromptFinder(bare)
     with pytest.raises(CheckpointError, match="takes no examples"):
         anymask.find(picture(), examples=[(picture(), squares((0, 0)))], model=tiny_model)
-    with pytest.raises(CheckpointError, match="takes no examples"):
-        anymask.find(picture(), examples=[(picture(), squares((0, 0)))], model="segprompt-pocket")
 
 
 def test_the_verb(folder: Path, finder: SegPromptFinder, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from segprompt_tiny import SMALL, picture, squares
 from torch.nn import functional as F
 
 from anymask.methods.segprompt.collate import Collate
@@ -16,7 +17,6 @@ from anymask.methods.segprompt.likeness import Likeness
 from anymask.methods.segprompt.processing import proposals
 from anymask.methods.segprompt.prompt_learning import PromptLearningConfig, PromptLearningModel
 from anymask.training.scene_samples import SceneSamples
-from tests.methods.test_segprompt_few_shot import SMALL, picture, squares
 
 COMPARED: dict[str, Any] = {**SMALL, "likeness_weight": 2.0, "isolated_examples": True}
 
@@ -105,7 +105,7 @@ def test_examples_learn_from_it_with_prompts_out_of_the_cache() -> None:
     assert "likeness" not in found[0.0][1]
     part = float(found[2.0][1]["likeness"])
     assert part > 0
-    assert float(found[2.0][0] - found[0.0][0]) == pytest.approx(2 * part, rel=1e-3)
+    assert (found[2.0][0] - found[0.0][0]).item() == pytest.approx(2 * part, rel=1e-3)
 
 
 def test_isolated_examples_do_not_see_each_other() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from segprompt_tiny import picture, squares
 from typer.testing import CliRunner
 
 from anymask.checkpoints import model_folder
@@ -16,7 +17,6 @@ from anymask.methods.segprompt.model import SegPromptModel
 from anymask.methods.segprompt.prompt_learning import PromptLearningModel
 from anymask.training.recipes.segprompt_scenes import segprompt_scenes, segprompt_words_scenes
 from anymask.training.recipes.word_pixels import WordPixels
-from tests.methods.test_segprompt_few_shot import picture, squares
 
 SHORT = ["--samples", "2", "--batch-size", "2", "--size", "64", "--device", "cpu"]
 
